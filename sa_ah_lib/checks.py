@@ -1,0 +1,123 @@
+"""Notebook 00's checks: everything the workflow relies on, each PASS or FAIL with its remedy."""
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from sa_ah_lib import models  # first: it imports unsloth, which patches what follows
+
+import torch  # noqa: I001
+
+from sa_ah_lib import data
+from sa_ah_lib.config import preset
+from sa_ah_lib.display import table
+
+TESTED_VERSIONS = {
+    "unsloth": "2026.10.9",
+    "unsloth_zoo": "2026.10.9",
+    "torch": "2.13.0",
+    "transformers": "5.17.0",
+    "trl": "1.15.0",
+    "peft": "0.21.2",
+    "datasets": "4.8.5",
+    "accelerate": "1.15.0",
+}
+"""The set every number of this project was measured with; pyproject.toml pins the same (a test compares them)."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One checked fact; ``remedy`` says what to do where it failed."""
+
+    name: str
+    passed: bool
+    found: str
+    remedy: str
+
+
+class Report(list):
+    """Checks in order, shown as a table; ``passed`` is whether all did."""
+
+    @property
+    def passed(self):
+        return all(check.passed for check in self)
+
+    def _repr_html_(self):
+        rows = [["PASS" if c.passed else "FAIL", c.name, c.found, "" if c.passed else c.remedy] for c in self]
+        return str(table(["", "check", "found", "what to do"], rows))
+
+    def __str__(self):
+        return "\n".join(
+            f"{'PASS' if c.passed else 'FAIL'}  {c.name}: {c.found}" + ("" if c.passed else f"  -> {c.remedy}") for c in self
+        )
+
+
+def check_environment(runs_dir="runs", scale="auto", data_dir=None):
+    """Run every check for one scale; none raises.
+
+    Args:
+        runs_dir: where runs will be written. scale, data_dir: as in the notebooks.
+    """
+    config = preset(models.resolve_scale(scale), "sa-ah-grpo")
+    report = Report(_version(name, wanted) for name, wanted in TESTED_VERSIONS.items())
+    report.append(_attempt("device", models.device_name, "a CUDA build of torch uses the GPU; on a CPU use SCALE='micro-s'"))
+    report.append(_attempt("problems", lambda: _problems(config, data_dir), "set DATA to a GSM8K directory, or SCALE='micro-s'"))
+    report.append(_attempt("model", lambda: _model(config), "go online once, or set SCALE to 'micro-s' or 'smollm2'"))
+    report.append(_attempt("runs directory", lambda: _disk(runs_dir), "set RUNS to a writable directory with 2 GB free"))
+    report.append(
+        _attempt("the seam's hook", _train_two_steps, "reinstall the tested versions above; the hook must be called")
+    )
+    return report
+
+
+def _attempt(name, action, remedy):
+    try:
+        return Check(name, True, str(action()), remedy)
+    except Exception as error:
+        return Check(name, False, f"{type(error).__name__}: {error}", remedy)
+
+
+def _version(package, wanted):
+    try:
+        found = metadata.version(package)
+    except metadata.PackageNotFoundError:
+        found = "not installed"
+    return Check(package, found.split("+")[0] == wanted, found, f"pip install {package}=={wanted}")
+
+
+def _problems(config, data_dir):
+    splits = data.load(config, data_dir)
+    return f"{splits.source}: {len(splits.train)} train, {len(splits.evaluation)} evaluation, {splits.sha256[:12]}"
+
+
+def _model(config):
+    path = models.model_path(config.model)
+    if not Path(path).is_dir():
+        from huggingface_hub import model_info
+
+        model_info(path)
+    return Path(path).name
+
+
+def _disk(runs_dir):
+    Path(runs_dir).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=runs_dir):
+        free = shutil.disk_usage(runs_dir).free
+    if free < 2e9:
+        raise OSError(f"{free / 1e9:.1f} GB free")
+    return f"{free / 1e9:.0f} GB free"
+
+
+def _train_two_steps():
+    from sa_ah_lib import training
+
+    tiny = {"steps": 2, "eval_examples": 4, "train_examples": 16, "max_completion_tokens": 16, "eval_every": 2}
+    with tempfile.TemporaryDirectory() as directory:
+        run = training.run(preset("micro-s", "sa-ah-grpo", **tiny), directory, progress=False)
+    gaps = {row["sa_ah/weight"] for row in run.train}
+    if not gaps or max(gaps) > 1:
+        raise RuntimeError(f"mean weights {gaps} are no horizon weights")
+    trainer = torch.__version__, metadata.version("trl")
+    return f"called at every step (torch {trainer[0]}, trl {trainer[1]})"

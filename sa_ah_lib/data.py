@@ -1,0 +1,172 @@
+"""Problems of a run: GSM8K from the hub or a local directory, or a reasoning-gym task; seeded and disjoint."""
+
+import hashlib
+import json
+import os
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+from sa_ah_lib.rewards import REASONING_END, REASONING_START, SOLUTION_END, SOLUTION_START, gold_answer
+
+GSM8K = "openai/gsm8k"
+DATA_DIR_VARIABLE = "SA_AH_GSM8K_DIR"
+SYSTEM_PROMPT = (
+    "You solve grade-school mathematics problems. "
+    f"Work step by step between {REASONING_START} and {REASONING_END}, one calculation a line. "
+    f"Then give only the final number between {SOLUTION_START} and {SOLUTION_END}."
+)
+# Reasoning-gym derives an item's seed from the task's seed plus its index: far apart, so splits do not meet.
+TASK_SEEDS = {"evaluation": 10_000_000, "train": 20_000_000, "warm": 30_000_000}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One problem: its question, and its gold answer as a plain number string."""
+
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Training and evaluation problems, where they came from, and the SHA-256 of both together."""
+
+    train: list
+    evaluation: list
+    source: str
+
+    @property
+    def sha256(self):
+        rows = [[problem.question, problem.answer] for problem in self.train + self.evaluation]
+        return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def load(config, data_dir=None):
+    """The problems of ``config``: the same rows on every machine, none in both splits.
+
+    Args:
+        config: a ``RunConfig``; ``dataset``, ``data_seed``, ``train_examples`` and ``eval_examples`` are read.
+        data_dir: a directory with GSM8K's own ``train.jsonl`` and ``test.jsonl``. None reads the environment
+            variable SA_AH_GSM8K_DIR; where that is unset too, ``config.dataset`` decides. A directory always
+            means GSM8K, whatever ``config.dataset`` says.
+
+    Raises:
+        ValueError: too few problems, or an unknown task. FileNotFoundError: no such directory or file.
+        ConnectionError: the hub could not be reached; names the offline choices.
+    """
+    directory = data_dir or (os.environ.get(DATA_DIR_VARIABLE) if config.dataset == GSM8K else None)
+    if directory:
+        train, test = (read_gsm8k(Path(directory) / f"{split}.jsonl") for split in ("train", "test"))
+        source = GSM8K
+    elif config.dataset == GSM8K:
+        train, test = _hub_gsm8k()
+        source = GSM8K
+    else:
+        return _task_splits(config)
+    evaluation = _sample(test, config.eval_examples, config.data_seed, "evaluation")
+    held_out = {problem.question for problem in evaluation}
+    train = [problem for problem in train if problem.question not in held_out]
+    return Splits(_sample(train, config.train_examples, config.data_seed, "training"), evaluation, source)
+
+
+def read_gsm8k(path):
+    """Problems of one of GSM8K's own JSON-lines files, in file order.
+
+    Raises:
+        FileNotFoundError: no such file. ValueError: a line without question and answer, with file and line number.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"expected GSM8K's JSON lines at {path}; the directory needs train.jsonl and test.jsonl.")
+    problems = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            row = json.loads(line)
+            problems.append(_gsm8k_problem(row))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}, line {number}: expected a GSM8K row with question and answer. Got {error}.") from error
+    return problems
+
+
+def task_problems(task, split, count, exclude=(), seed=0, **settings):
+    """``count`` distinct problems of a reasoning-gym task whose questions are not in ``exclude``.
+
+    Args:
+        task: a reasoning-gym task name; settings: its own keyword arguments.
+        split: a key of ``TASK_SEEDS``; seed: added to that key's seed.
+
+    Yields:
+        reasoning-gym items (dicts with question, answer, metadata).
+
+    Raises:
+        ValueError: an unknown task, or one that cannot give that many distinct problems.
+    """
+    import reasoning_gym
+
+    try:
+        items = reasoning_gym.create_dataset(task, size=20 * count + 1000, seed=TASK_SEEDS[split] + seed, **settings)
+    except ValueError as error:
+        raise ValueError(f"dataset must be {GSM8K!r}, 'micro' or a reasoning-gym task. Got {task!r} ({error}).") from error
+    seen, found = set(exclude), 0
+    for index in range(len(items)):
+        if found == count:
+            return
+        item = items[index]
+        if item["question"] not in seen:
+            seen.add(item["question"])
+            found += 1
+            yield item
+    if found < count:
+        raise ValueError(f"{task} gave {found} distinct problems for the {split} split, of {count} wanted; ask for fewer.")
+
+
+def messages(question, system_prompt="tags"):
+    """The chat messages of one question: "tags" puts the tag instructions first, "none" the question alone."""
+    system = [{"role": "system", "content": SYSTEM_PROMPT}] if system_prompt == "tags" else []
+    return [*system, {"role": "user", "content": question}]
+
+
+def prompt_rows(problems, config):
+    """Rows for TRL: conversational ``prompt``, gold ``answer``."""
+    return [{"prompt": messages(p.question, config.system_prompt), "answer": p.answer} for p in problems]
+
+
+def _task_splits(config):
+    task, settings = config.dataset, {}
+    if task == "micro":
+        from sa_ah_lib.micro import RECIPES
+
+        recipe = next(iter(RECIPES.values()))
+        task, settings = recipe.task, recipe.task_kwargs
+    offset = config.data_seed - 123  # the paper's seed is the published split
+    read = lambda split, count, taken: [  # noqa: E731
+        Problem(item["question"], f"{gold_answer(item['answer']):.12g}")
+        for item in task_problems(task, split, count, taken, seed=offset, **settings)
+    ]
+    evaluation = read("evaluation", config.eval_examples, ())
+    train = read("train", config.train_examples, {problem.question for problem in evaluation})
+    return Splits(train, evaluation, f"reasoning-gym {task}")
+
+
+def _hub_gsm8k():
+    from datasets import load_dataset
+
+    try:
+        splits = load_dataset(GSM8K, "main")
+    except Exception as error:
+        raise ConnectionError(
+            f"could not load {GSM8K} from the hub ({type(error).__name__}: {error}). Offline, set DATA (or the variable "
+            f"{DATA_DIR_VARIABLE}) to a directory with train.jsonl and test.jsonl, or run SCALE='micro-s'."
+        ) from error
+    return tuple([_gsm8k_problem(row) for row in splits[split]] for split in ("train", "test"))
+
+
+def _gsm8k_problem(row):
+    return Problem(row["question"], f"{gold_answer(row['answer']):.12g}")
+
+
+def _sample(problems, count, seed, name):
+    if count > len(problems):
+        raise ValueError(f"{name} examples must be at most {len(problems)}, as many as there are. Got {count}.")
+    return [problems[index] for index in random.Random(seed).sample(range(len(problems)), count)]

@@ -1,0 +1,292 @@
+"""The project's own micro models: tokenizer, problems, warm start, and a command that rebuilds them.
+
+``micro-s`` (about 1M parameters) and ``micro-l`` (about 3M) are Qwen2 models small enough for two CPU
+cores.  They are warm-started on reasoning-gym problems answered in a mixture of styles in which direct
+answers are the most common, so that reinforcement learning has something real to find: working out.
+"""
+from __future__ import annotations
+
+import argparse
+import datetime
+import hashlib
+import json
+import math
+import random
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from sa_ah_lib.data import task_problems
+from sa_ah_lib.rewards import TAGS, answers_match, extract_answer, gold_answer
+
+PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
+CONTEXT = 512
+CHAT_TEMPLATE = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+# One ordinary token each, like the tags: tokens are time. All other text is single bytes.
+PHRASES = ("State the final answer to the following arithmetic problem: ", " + ", " - ", " =", "user\n", "assistant\n")
+
+
+@dataclass(frozen=True)
+class MicroRecipe:
+    """Everything that decides one micro model; sizes in units, counts in items, ``lr`` as AdamW's."""
+
+    scale: str
+    hidden: int
+    layers: int
+    heads: int
+    inter: int
+    steps: int
+    batch: int = 128
+    lr: float = 2e-3
+    warmup: int = 100
+    weight_decay: float = 0.01
+    corpus: int = 100_000
+    seed: int = 3407
+    threads: int = 1
+    task: str = "chain_sum"
+    task_kwargs: dict[str, Any] = field(
+        default_factory=lambda: dict(min_terms=3, max_terms=8, min_digits=1, max_digits=1))
+    worked: tuple[float, float] = (0.75, 0.2)  # share of worked answers on the shortest, the longest problems
+    tagged: float = 0.75  # share of answers with tags, worked or direct
+
+
+RECIPES: dict[str, MicroRecipe] = {
+    "micro-s": MicroRecipe("micro-s", hidden=128, layers=4, heads=4, inter=384, steps=1000, batch=64,
+                           worked=(0.7, 0.15)),
+    "micro-l": MicroRecipe("micro-l", hidden=256, layers=4, heads=8, inter=640, steps=900, batch=64,
+                           lr=1.5e-3, worked=(0.8, 0.3)),
+}
+
+
+def worked_steps(expression: str) -> list[str]:
+    """Running-total lines of a chain of sums: ``"12 + 7 - 5"`` gives ``["12+7=19", "19-5=14"]``."""
+    parts = expression.split(" ")
+    total, lines = int(parts[0]), []
+    for sign, number in zip(parts[1::2], parts[2::2]):
+        after = total + int(number) if sign == "+" else total - int(number)
+        lines.append(f"{total}{sign}{number}={after}")
+        total = after
+    return lines
+
+
+def write_answer(expression: str, gold: str, style: str) -> str:
+    """The assistant's text for one problem in one style: ``full``, ``steps``, ``tagged`` or ``bare``."""
+    if style == "bare":
+        return gold
+    if style == "tagged":
+        return f"{TAGS[2]}{gold}{TAGS[3]}"
+    working = "\n".join(worked_steps(expression))
+    if style == "steps":
+        return working
+    return f"{TAGS[0]}{working}{TAGS[1]}{TAGS[2]}{gold}{TAGS[3]}"
+
+
+def draw_style(recipe: MicroRecipe, expression: str, rng: random.Random) -> str:
+    """A style for one problem; the worked share falls linearly from the shortest to the longest."""
+    low, high = recipe.task_kwargs["min_terms"], recipe.task_kwargs["max_terms"]
+    terms = expression.count(" ") // 2 + 1
+    short, long = recipe.worked
+    worked = rng.random() < short + (long - short) * (terms - low) / max(1, high - low)
+    tags = rng.random() < recipe.tagged
+    return ("full" if tags else "steps") if worked else ("tagged" if tags else "bare")
+
+
+def held_out(recipe: MicroRecipe) -> tuple[list[dict], list[dict]]:
+    """(500 evaluation, 800 RL training) reasoning-gym items, disjoint by question: the data module's splits."""
+    evaluation = list(task_problems(recipe.task, "evaluation", 500, **recipe.task_kwargs))
+    taken = {item["question"] for item in evaluation}
+    return evaluation, list(task_problems(recipe.task, "train", 800, taken, **recipe.task_kwargs))
+
+
+def corpus(recipe: MicroRecipe) -> list[tuple[str, str]]:
+    """The warm start's (question, assistant text) pairs; no question is in either held-out split."""
+    taken = {item["question"] for split in held_out(recipe) for item in split}
+    rng = random.Random(recipe.seed)
+    pairs = []
+    for item in task_problems(recipe.task, "warm", recipe.corpus, taken, **recipe.task_kwargs):
+        expression = item["metadata"]["expression"]
+        pairs.append((item["question"], write_answer(expression, item["answer"], draw_style(recipe, expression, rng))))
+    return pairs
+
+
+def corpus_sha256(pairs: list[tuple[str, str]]) -> str:
+    """Hex digest of a corpus: sha256 over its pairs as JSON lines."""
+    digest = hashlib.sha256()
+    for pair in pairs:
+        digest.update((json.dumps(pair) + "\n").encode())
+    return digest.hexdigest()
+
+
+def build_tokenizer() -> Any:
+    """A byte-level tokenizer of 269 tokens: bytes, chat marks, and the four tags and ``PHRASES`` as ordinary tokens.
+
+    Every text round-trips. A ``PreTrainedTokenizerFast`` with left padding and a ChatML-like template.
+    """
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    # No merges, so that a loader which puts Qwen2's own word splitting in its place changes nothing.
+    vocabulary = [PAD, START, END, *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    tok = Tokenizer(models.BPE({token: i for i, token in enumerate(vocabulary)}, []))
+    tok.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tok.decoder = decoders.ByteLevel()
+    tok.add_special_tokens([PAD, START, END])
+    tok.add_tokens([AddedToken(text, special=False, normalized=False) for text in (*TAGS, *PHRASES)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tok, pad_token=PAD, eos_token=END, padding_side="left",
+        model_max_length=CONTEXT, chat_template=CHAT_TEMPLATE, clean_up_tokenization_spaces=False)
+
+
+def prompt_text(tokenizer: Any, question: str) -> str:
+    """The rendered chat prompt of one question, up to where the assistant's text starts."""
+    return tokenizer.apply_chat_template(
+        [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True)
+
+
+def _new_model(recipe: MicroRecipe, tokenizer: Any) -> Any:
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    return Qwen2ForCausalLM(Qwen2Config(
+        vocab_size=-(-len(tokenizer) // 8) * 8, hidden_size=recipe.hidden, intermediate_size=recipe.inter,
+        num_hidden_layers=recipe.layers, num_attention_heads=recipe.heads, num_key_value_heads=recipe.heads,
+        max_position_embeddings=CONTEXT, tie_word_embeddings=True, bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, dtype="float32"))
+
+
+def _train(recipe: MicroRecipe, model: Any, tokenizer: Any, pairs: list[tuple[str, str]], steps: int, progress: bool) -> None:
+    import torch
+    from tqdm.auto import trange
+
+    prompts = tokenizer([prompt_text(tokenizer, question) for question, _ in pairs])["input_ids"]
+    answers = tokenizer([answer + END for _, answer in pairs])["input_ids"]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=recipe.weight_decay)
+    rng, order = random.Random(recipe.seed), []
+    model.train()
+    for step in trange(steps, disable=not progress, desc=recipe.scale, unit="step"):
+        if len(order) < recipe.batch:
+            order = rng.sample(range(len(pairs)), len(pairs))
+        # Rows of like length go together, in halves of one optimizer step.
+        rows = sorted((order.pop() for _ in range(recipe.batch)), key=lambda i: len(prompts[i]) + len(answers[i]))
+        targets, half = sum(len(answers[i]) for i in rows), recipe.batch // 2
+        for part in (rows[:half], rows[half:]):
+            (_answer_loss(model, [prompts[i] for i in part], [answers[i] for i in part]) / targets).backward()
+        decay = 0.02 + 0.49 * (1 + math.cos(math.pi * step / steps))
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.lr * min(1.0, (step + 1) / recipe.warmup) * decay
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+    model.eval()
+
+
+def _answer_loss(model: Any, prompts: list[list[int]], answers: list[list[int]]) -> Any:
+    """Summed cross-entropy (nats) of the answers' tokens; the padding on the right needs no mask under causality."""
+    import torch
+
+    length = max(len(p) + len(a) for p, a in zip(prompts, answers, strict=True))
+    ids = torch.zeros(len(prompts), length, dtype=torch.long)
+    wanted = torch.zeros_like(ids, dtype=torch.bool)
+    for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
+        end = len(prompt) + len(answer)
+        ids[row, :end] = torch.tensor(prompt + answer)
+        wanted[row, len(prompt):end] = True
+    # bfloat16 products are what makes a warm start of minutes on CPUs that have them.
+    with torch.autocast("cpu", torch.bfloat16):
+        hidden = model.model(ids).last_hidden_state[:, :-1][wanted[:, 1:]]
+        logits = model.lm_head(hidden).float()
+    return torch.nn.functional.cross_entropy(logits, ids[:, 1:][wanted[:, 1:]], reduction="sum")
+
+
+def pass_at_1(model: Any, tokenizer: Any, items: list[dict], max_new_tokens: int = 96, batch: int = 250) -> float:
+    """Greedy Pass@1 in [0, 1] of a model on reasoning-gym items, by the reward module's extraction."""
+    import torch
+
+    right = 0
+    items = sorted(items, key=lambda item: len(item["question"]))
+    for start in range(0, len(items), batch):
+        part = items[start:start + batch]
+        inputs = tokenizer([prompt_text(tokenizer, item["question"]) for item in part], return_tensors="pt", padding=True)
+        with torch.no_grad():
+            out = model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
+        texts = tokenizer.batch_decode(out[:, inputs["input_ids"].shape[1]:], skip_special_tokens=True)
+        right += sum(answers_match(extract_answer(text), gold_answer(item["answer"]))
+                     for text, item in zip(texts, part, strict=True))
+    return right / len(items)
+
+
+def build(scale: str, out_dir: str | Path, *, seed: int | None = None, steps: int | None = None,
+          progress: bool = True) -> Path:
+    """Makes one micro model from nothing and writes it to ``out_dir / scale``, which is returned.
+
+    Args:
+        scale: a key of ``RECIPES``.
+        seed: of the weights, the styles and the order; None keeps the recipe's.
+        steps: optimizer steps; None keeps the recipe's (0 writes an untrained model).
+        progress: show a progress bar.
+
+    The same arguments give the same bytes on the same machine and torch version: threads are fixed.
+    Weights are stored as bfloat16 and load as float32. Raises ValueError for an unknown scale.
+    """
+    import torch
+
+    recipe = replace(_recipe(scale), **{k: v for k, v in (("seed", seed), ("steps", steps)) if v is not None})
+    tokenizer, pairs = build_tokenizer(), corpus(recipe)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(recipe.threads)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.seed)
+            model = _new_model(recipe, tokenizer)
+            _train(recipe, model, tokenizer, pairs, recipe.steps, progress)
+    finally:
+        torch.set_num_threads(threads)
+    return _save(recipe, model, tokenizer, pairs, Path(out_dir) / scale)
+
+
+def _save(recipe: MicroRecipe, model: Any, tokenizer: Any, pairs: list[tuple[str, str]], path: Path) -> Path:
+    import torch
+
+    # What is measured is what is shipped: rounded to bfloat16, computed in float32.
+    model.to(torch.bfloat16).save_pretrained(path)
+    settings = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps({**settings, "dtype": "float32"}, indent=2) + "\n")
+    tokenizer.save_pretrained(path)
+    zero_shot = pass_at_1(model.to(torch.float32), tokenizer, held_out(recipe)[0])
+    facts = {**asdict(recipe), "parameters": sum(p.numel() for p in model.parameters()),
+             "corpus_sha256": corpus_sha256(pairs), "zero_shot_pass_at_1": zero_shot, "zero_shot_examples": 500,
+             "torch": torch.__version__, "date": datetime.date.today().isoformat()}
+    (path / "recipe.json").write_text(json.dumps(facts, indent=2) + "\n")
+    return path
+
+
+def shipped_path(scale: str) -> Path:
+    """The directory of a shipped micro model; FileNotFoundError says how to make it, ValueError which scales there are."""
+    path = Path(__file__).parent / "micro_weights" / _recipe(scale).scale
+    if not (path / "model.safetensors").is_file():
+        raise FileNotFoundError(f"no micro model at {path}. Make it: python -m sa_ah_lib.micro --scale {scale} --out {path.parent}")
+    return path
+
+
+def _recipe(scale: str) -> MicroRecipe:
+    if scale not in RECIPES:
+        raise ValueError(f"scale must be one of {', '.join(RECIPES)}. Got {scale!r}.")
+    return RECIPES[scale]
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The command line: builds one scale or all, prints the zero-shot Pass@1 of each."""
+    parser = argparse.ArgumentParser(prog="python -m sa_ah_lib.micro", description=__doc__)
+    parser.add_argument("--scale", choices=[*RECIPES, "all"], default="all")
+    parser.add_argument("--out", default=str(Path(__file__).parent / "micro_weights"), help="one directory a scale goes in here")
+    args = parser.parse_args(argv)
+    for scale in RECIPES if args.scale == "all" else [args.scale]:
+        path = build(scale, args.out)
+        facts = json.loads((path / "recipe.json").read_text())
+        print(f"{scale}: zero-shot Pass@1 {facts['zero_shot_pass_at_1']:.3f} (N=500), {path}")
+
+
+if __name__ == "__main__":
+    main()

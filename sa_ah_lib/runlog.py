@@ -1,0 +1,182 @@
+"""The files of a run: append-only JSON lines that survive a crash, and their reader. Needs no torch.
+
+``runs/<run_id>/`` holds ``config.json``, ``environment.json``, ``train.jsonl`` (a line a step), ``eval.jsonl`` (a line
+a problem and checkpoint), ``completions.jsonl`` (sampled rollouts, token by token), ``adapter/``, and ``finished.json``
+once the run is complete.
+"""
+
+import json
+import math
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import warnings
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from sa_ah_lib.config import RunConfig
+
+LOGS = ("train", "eval", "completions")
+TIMING_KEYS = ("step_time", "step_seconds", "eval_seconds", "time")
+PACKAGES = ("unsloth", "unsloth_zoo", "torch", "transformers", "trl", "peft", "datasets", "accelerate", "reasoning-gym")
+
+
+class RunLog:
+    """Writes one run's files, one flushed line at a time, so that a crash loses no finished line.
+
+    Args:
+        directory: made if missing; must be writable.
+        config: the run's ``RunConfig``.
+        environment: JSON-ready dict, as ``environment()`` gives it.
+    """
+
+    def __init__(self, directory, config, environment):
+        self.directory = Path(directory)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        config.to_json(self.directory / "config.json")
+        _write_json(self.directory / "environment.json", environment)
+        self._files = {name: open(self.directory / f"{name}.jsonl", "a", buffering=1, encoding="utf-8") for name in LOGS}
+
+    def write(self, log, row):
+        """Append ``row`` to "train", "eval" or "completions"; NaN and infinities become null."""
+        self._files[log].write(json.dumps(_finite(row), ensure_ascii=False) + "\n")
+
+    def finish(self, summary):
+        """Mark the run complete; ``is_finished`` looks for this file, written last."""
+        self.close()
+        _write_json(self.directory / "finished.json", _finite(summary))
+
+    def close(self):
+        for file in self._files.values():
+            file.close()
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run as read from its files: rows are dicts, in file order."""
+
+    directory: Path
+    config: RunConfig
+    environment: dict
+    train: list
+    eval: list
+    completions: list
+    finished: bool
+
+    @property
+    def pass_at_1(self):
+        """{step: (correct, problems)} from the per-problem evaluation rows."""
+        counts = {}
+        for row in self.eval:
+            correct, total = counts.get(row["step"], (0, 0))
+            counts[row["step"]] = (correct + bool(row["correct"]), total + 1)
+        return dict(sorted(counts.items()))
+
+    def curve(self, key):
+        """(steps, values) of one key of train.jsonl, without the rows that lack it."""
+        rows = [row for row in self.train if row.get(key) is not None]
+        return [row["step"] for row in rows], [row[key] for row in rows]
+
+
+def read_run(directory):
+    """Read a run directory; a torn last line is dropped with a warning, any other bad line is an error.
+
+    Raises:
+        FileNotFoundError: no config.json there. ValueError: a broken line, naming file and line number.
+    """
+    directory = Path(directory)
+    if not (directory / "config.json").is_file():
+        raise FileNotFoundError(f"expected a run directory with config.json. Got {directory}, which has none.")
+    environment = directory / "environment.json"
+    return Run(
+        directory,
+        RunConfig.from_json(directory / "config.json"),
+        json.loads(environment.read_text(encoding="utf-8")) if environment.is_file() else {},
+        *(read_jsonl(directory / f"{name}.jsonl") for name in LOGS),
+        finished=is_finished(directory),
+    )
+
+
+def read_jsonl(path):
+    """Rows of one JSON-lines file, [] where it does not exist; see ``read_run`` for torn lines."""
+    path = Path(path)
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    torn = lines.pop()
+    if torn:
+        warnings.warn(f"{path}, line {len(lines) + 1}: torn last line dropped ({torn[:60]!r}).", stacklevel=2)
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: expected a JSON object. Got {line[:60]!r} ({error}).") from error
+    return rows
+
+
+def is_finished(directory):
+    return (Path(directory) / "finished.json").is_file()
+
+
+def set_aside(directory):
+    """Rename an unfinished run's directory to ``<name>.interrupted-<k>``, so that no logged line is lost."""
+    directory, k = Path(directory), 1
+    while (target := directory.with_name(f"{directory.name}.interrupted-{k}")).exists():
+        k += 1
+    return directory.rename(target)
+
+
+def publish(directory, target, samples=4):
+    """Copy a finished run's logs, without the adapter and with its last ``samples`` sampled rollouts, below ``target``."""
+    run, target = read_run(directory), Path(target) / Path(directory).name
+    if not run.finished:
+        raise ValueError(f"only a finished run is published. {directory} has no finished.json; run it to its end.")
+    target.mkdir(parents=True, exist_ok=True)
+    for name in ("config.json", "environment.json", "finished.json", "train.jsonl", "eval.jsonl"):
+        shutil.copyfile(run.directory / name, target / name)
+    with open(target / "completions.jsonl", "w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in run.completions[-samples:])
+    return target
+
+
+def environment(device="cpu", **more):
+    """Versions, platform and git commit of this process; ``more`` is added as it is."""
+    return {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "device": device,
+        "packages": {name: _version(name) for name in PACKAGES},
+        "git": _git_commit(),
+        **more,
+    }
+
+
+def _version(package):
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git_commit():
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _write_json(path, values):
+    Path(path).write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _finite(value):
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

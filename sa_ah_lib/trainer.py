@@ -1,0 +1,189 @@
+"""AH-GRPO and SA-AH-GRPO as a subclass of whatever ``trl.GRPOTrainer`` is: stock TRL's or Unsloth's.
+
+Both trainers, asked for ``top_entropy_quantile < 1``, hand the current policy's per-token entropies to the public
+method ``get_high_entropy_mask`` and multiply what it returns into the policy term, before the KL is added. The
+subclass returns the paper's weights there instead of a 0/1 mask. No loss is copied, so new options of TRL and
+Unsloth keep working.
+"""
+
+import math
+from contextlib import nullcontext
+
+import torch
+
+from sa_ah_lib.seam import EntropyTap, HookNotCalledError, check_arguments
+from sa_ah_lib.weighting import DENOMINATORS, SCOPES, check_top_k, group_normalized, rollout_weights
+
+GROUP_KEY, REWARD_KEY = "rollout_group", "rollout_reward"
+# Sums over completion tokens, rollouts and groups, from which every diagnostic of Table 6 is a ratio.
+SUMS = (
+    "tokens", "entropy", "weight", "negative_tokens", "negative_weight",
+    "rollouts", "negative_rollouts", "groups", "silenced_groups", "group_std",
+)  # fmt: skip
+
+
+def sa_ah_trainer_class(base=None):
+    """The token-weighted subclass of ``base``, by default of ``trl.GRPOTrainer`` as it is at this call.
+
+    Call it after ``import unsloth`` and after loading the model, so that Unsloth's generated trainer is the base.
+    The constructor takes GRPOTrainer's own arguments (with ``GRPOConfig(**SEAM_ARGUMENTS, ...)``) and those of
+    ``TokenWeighted``.
+    """
+    if base is None:
+        import trl
+
+        base = trl.GRPOTrainer
+    return type("SAAHGRPOTrainer", (TokenWeighted, base), {"__doc__": TokenWeighted.__doc__})
+
+
+class TokenWeighted:
+    """GRPO whose policy term is weighted token by token (Eq. 6, 8 and 9).
+
+    To try a rule of your own, override ``token_weights``.
+
+    Args:
+        alpha: strength of the discount, finite. 0 is GRPO (Eq. 5).
+        scope: "none" (GRPO), "all" (AH-GRPO) or "negative" (SA-AH-GRPO).
+        denominator: "group" (Eq. 6 and 9), "batch" or "sequence" (Eq. 2); see ``weighting.group_normalized``.
+        entropy_top_k: K of the top-K entropy (Table 1), or None for the exact one, which costs nothing.
+        reward_threshold: groups whose rewards have a standard deviation below this carry no signal: their
+            advantages are set to 0. Our reading of Table 1's "reward threshold"; 0 switches it off.
+
+    Raises:
+        ValueError: an argument out of range, or a ``GRPOConfig`` that computes another loss.
+        HookNotCalledError: at the first loss that was computed without asking for the weights.
+    """
+
+    def __init__(
+        self, *args, alpha=0.5, scope="negative", denominator="group", entropy_top_k=500, reward_threshold=0.15, **kwargs
+    ):  # fmt: skip
+        if not math.isfinite(alpha):
+            raise ValueError(f"alpha must be a finite number. Got {alpha}.")
+        if scope not in SCOPES or denominator not in DENOMINATORS:
+            raise ValueError(f"scope must be in {SCOPES}, denominator in {DENOMINATORS}. Got {scope!r}, {denominator!r}.")
+        if not 0 <= reward_threshold < math.inf:
+            raise ValueError(f"reward_threshold must be at least 0 and finite. Got {reward_threshold}.")
+        self.alpha, self.scope, self.denominator = alpha, scope, denominator
+        self.reward_threshold = reward_threshold
+        super().__init__(*args, **kwargs)
+        check_arguments(self.args, self.num_generations)
+        vocabulary = self._policy.get_output_embeddings().weight.shape[0]
+        self._log_vocabulary = math.log(vocabulary)
+        exact = check_top_k(entropy_top_k) is None or entropy_top_k >= vocabulary
+        self._tap = None if exact else EntropyTap(entropy_top_k, self.args.temperature)
+        self._micro_batch = None
+        self._sums = None
+        self.last_rollouts = None
+
+    @property
+    def _policy(self):
+        return self.accelerator.unwrap_model(self.model)
+
+    def token_weights(self, entropy, mask, advantages):
+        """The rule: (B, T) weights from normalised entropies (B, T), the mask (B, T) and advantages (B,)."""
+        return rollout_weights(entropy, mask, advantages, self.alpha, self.scope)
+
+    def get_high_entropy_mask(self, entropies, mask, threshold):
+        """TRL's hook: entropies in nats (B, T) and the loss mask (B, T) in, the policy term's factors (B, T) out."""
+        batch = self._micro_batch
+        if batch is None:
+            raise RuntimeError("get_high_entropy_mask was called outside compute_loss, so the advantages are unknown.")
+        if self._tap is None:
+            entropy = (entropies.detach().float() / self._log_vocabulary).clamp(0.0, 1.0)
+        else:
+            entropy = self._tap.entropies(self._policy, entropies, mask, self._log_vocabulary)
+        weights = self.token_weights(entropy, mask, batch["advantages"])
+        self.last_rollouts = {**batch, "entropy": entropy, "weights": weights, "mask": mask}
+        if self.model.training:
+            self._accumulate(self.last_rollouts)
+        return group_normalized(weights, mask, batch["groups"], self.denominator)
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        self._micro_batch = {
+            "advantages": inputs["advantages"],
+            "groups": inputs[GROUP_KEY],
+            "rewards": inputs[REWARD_KEY],
+            "prompt_ids": inputs["prompt_ids"],
+            "prompt_mask": inputs["prompt_mask"],
+            "completion_ids": inputs["completion_ids"],
+            "completion_mask": inputs["completion_mask"],
+        }
+        self.last_rollouts = None
+        try:
+            with self._tap.listening(self._policy) if self._tap else nullcontext():
+                loss = super().compute_loss(
+                    model, inputs, return_outputs=return_outputs, num_items_in_batch=num_items_in_batch
+                )
+        finally:
+            self._micro_batch = None
+        if self.last_rollouts is None:
+            raise HookNotCalledError(
+                f"{type(self).__mro__[2].__name__} computed a loss without calling get_high_entropy_mask, so it trained "
+                "plain GRPO. Run notebook 00 to see which installed version differs from the tested set."
+            )
+        return loss
+
+    def _calculate_rewards(self, inputs, *args, **kwargs):
+        self._rewards = super()._calculate_rewards(inputs, *args, **kwargs)  # (all rollouts, functions)
+        return self._rewards
+
+    def _generate_and_score_completions(self, inputs):
+        output = super()._generate_and_score_completions(inputs)
+        advantages = output["advantages"]  # (B,)
+        size = self.num_generations if self.model.training else self.num_generations_eval
+        weights = self.reward_weights.to(self._rewards.device)
+        first = self.accelerator.process_index * len(advantages)
+        rewards = (self._rewards * weights).nansum(1)[first : first + len(advantages)]  # (B,)
+        spread = rewards.view(-1, size).std(1) if size > 1 else torch.zeros_like(rewards)  # (groups,)
+        silenced = (spread < self.reward_threshold).repeat_interleave(size)
+        # Tensors beside TRL's own are shuffled with them, so each row keeps its group and reward.
+        output["advantages"] = torch.where(silenced, 0.0, advantages)
+        output[GROUP_KEY] = torch.arange(len(advantages), device=advantages.device) // size
+        output[REWARD_KEY] = rewards
+        return output
+
+    @torch.no_grad()
+    def _accumulate(self, rollouts):
+        mask = rollouts["mask"].float()
+        negative = rollouts["advantages"] < 0
+        _, group = rollouts["groups"].unique(return_inverse=True)
+        by_group = [rollouts["rewards"][group == g] for g in range(int(group.max()) + 1)]
+        spread = torch.stack([r.std() if len(r) > 1 else torch.zeros_like(r[0]) for r in by_group])
+        weighted, negative_mask = rollouts["weights"] * mask, mask * negative[:, None]
+        sums = [
+            mask.sum(), (rollouts["entropy"] * mask).sum(), weighted.sum(),
+            negative_mask.sum(), (weighted * negative_mask).sum(),
+            torch.tensor(float(len(negative))), negative.sum(), torch.tensor(float(len(by_group))),
+            (spread < self.reward_threshold).sum(), spread.sum(),
+        ]  # fmt: skip
+        sums = torch.stack([s.to(mask.device, torch.float64) for s in sums])
+        self._sums = sums if self._sums is None else self._sums + sums
+
+    def diagnostics(self):
+        """Table 6's columns since the last log, over all processes and micro-batches; empties the sums.
+
+        Returns:
+            dict of floats: ``sa_ah/entropy`` (mean normalised entropy of tokens, [0, 1]), ``sa_ah/weight`` and
+            ``sa_ah/weight_negative`` (mean weight of all tokens, and of those of negative-advantage rollouts, 0
+            when there are none), ``sa_ah/negative_fraction`` (of rollouts, [0, 1]), ``sa_ah/silenced_fraction`` (of
+            groups below the reward threshold), ``sa_ah/reward_group_std`` (mean within-group standard deviation),
+            ``sa_ah/effective_horizon`` (tokens, 1 / (alpha * mean entropy); None unless alpha > 0).
+        """
+        sums = dict(zip(SUMS, self.accelerator.reduce(self._sums, reduction="sum").tolist()))
+        self._sums = None
+        ratio = lambda part, whole: sums[part] / sums[whole] if sums[whole] else 0.0  # noqa: E731
+        entropy = ratio("entropy", "tokens")
+        return {
+            "sa_ah/entropy": entropy,
+            "sa_ah/weight": ratio("weight", "tokens"),
+            "sa_ah/weight_negative": ratio("negative_weight", "negative_tokens"),
+            "sa_ah/negative_fraction": ratio("negative_rollouts", "rollouts"),
+            "sa_ah/silenced_fraction": ratio("silenced_groups", "groups"),
+            "sa_ah/reward_group_std": ratio("group_std", "groups"),
+            "sa_ah/effective_horizon": 1 / (self.alpha * entropy) if self.alpha > 0 and entropy > 0 else None,
+        }
+
+    def log(self, logs, start_time=None):
+        if self._sums is not None:
+            logs.update(self.diagnostics())
+        super().log(logs, start_time)

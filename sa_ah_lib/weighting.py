@@ -1,0 +1,226 @@
+"""Token weights of AH-GRPO and SA-AH-GRPO (Eq. 3 to 9), as pure functions of tensors.
+
+Shapes: B rollouts, T completion tokens, V vocabulary entries, D hidden units. A *mask* is 1 on completion
+tokens and 0 on padding; an *entropy* is the normalised one of Eq. 3, in [0, 1], unless its name says nats.
+Every function here but ``reference_loss`` runs without gradients: a weight is a constant of the loss.
+"""
+
+import math
+
+import torch
+
+SCOPES = ("none", "all", "negative")
+DENOMINATORS = ("group", "batch", "sequence")
+
+
+@torch.no_grad()
+def normalized_entropy(logits, top_k=500):
+    """Shannon entropy of a categorical distribution over log V (Eq. 3; Algorithm 1, line 8).
+
+    Args:
+        logits: (..., V), any float type, already divided by the sampling temperature.
+        top_k: number of largest probabilities that are summed, taken from the softmax over all V and not
+            renormalised (the paper's K, 500). ``None``, or any K >= V, sums them all and is exact.
+
+    Returns:
+        (...,) float32 in [0, 1].
+
+    Raises:
+        ValueError: V < 2, K < 1, or NaN among the logits.
+    """
+    if logits.dim() < 1 or logits.shape[-1] < 2:
+        raise ValueError(f"logits must have shape (..., V) with V >= 2. Got {tuple(logits.shape)}.")
+    vocabulary = logits.shape[-1]
+    log_probs = torch.log_softmax(logits.float(), dim=-1)  # (..., V)
+    if torch.isnan(log_probs).any():
+        raise ValueError("logits must be numbers that softmax can take. Got NaN; check the model's forward pass.")
+    if check_top_k(top_k) is not None and top_k < vocabulary:
+        log_probs = log_probs.topk(top_k, dim=-1, sorted=False).values  # (..., K)
+    # xlogy-like guard: p = 0 gives log p = -inf, and its term of the sum is 0.
+    terms = torch.where(log_probs == -math.inf, 0.0, log_probs.exp() * log_probs)
+    return (-terms.sum(-1) / math.log(vocabulary)).clamp(0.0, 1.0)  # (...,)
+
+
+@torch.no_grad()
+def hidden_state_entropy(hidden, lm_head, top_k=500, bias=None, temperature=1.0, max_elements=1 << 24):
+    """``normalized_entropy`` straight from hidden states, a chunk of rows at a time.
+
+    The (rows, V) logits never exist at once: at most ``max_elements`` of them do.
+
+    Args:
+        hidden: (N, D) last hidden states.
+        lm_head: (V, D) output embedding; bias: (V,) or None.
+        temperature: the sampling temperature, > 0.
+
+    Returns:
+        (N,) float32 in [0, 1].
+    """
+    if hidden.dim() != 2 or lm_head.dim() != 2 or hidden.shape[1] != lm_head.shape[1]:
+        raise ValueError(
+            f"hidden must have shape (N, D) and lm_head (V, D). Got {tuple(hidden.shape)} and {tuple(lm_head.shape)}."
+        )
+    if not temperature > 0:
+        raise ValueError(f"temperature must be above 0. Got {temperature}.")
+    rows = max(1, max_elements // lm_head.shape[0])
+    chunks = [
+        normalized_entropy(torch.nn.functional.linear(part.to(lm_head.dtype), lm_head, bias).float() / temperature, top_k)
+        for part in hidden.split(rows)
+    ]
+    return torch.cat(chunks) if chunks else hidden.new_zeros(0, dtype=torch.float32)  # (N,)
+
+
+@torch.no_grad()
+def horizon_weights(entropy, mask, alpha):
+    """Cumulative horizon weight w_t = exp(-alpha * sum_{s<=t} H_s m_s), inclusive of t (Eq. 4 and 5).
+
+    Args:
+        entropy: (B, T) in [0, 1], any float type; what stands under padding is ignored.
+        mask: (B, T) of 0 and 1.
+        alpha: finite. 0 gives ones; a negative one amplifies (Section 5.2).
+
+    Returns:
+        (B, T) float32: (0, 1] for alpha >= 0, at least 1 for alpha < 0, and 1 on padding.
+
+    Raises:
+        ValueError: other shapes, NaN or infinite entropy on a token, alpha not finite, or weights that
+            overflow float32 (alpha too negative for completions this long).
+    """
+    _check_pair("entropy", entropy, mask)
+    if not math.isfinite(alpha):
+        raise ValueError(f"alpha must be a finite number. Got {alpha}.")
+    tokens = mask.bool()
+    spent = torch.where(tokens, entropy.float(), 0.0).cumsum(dim=1)  # (B, T)
+    if not torch.isfinite(spent).all():
+        raise ValueError("entropy must be finite on every completion token. Got NaN or infinity.")
+    weights = torch.where(tokens, torch.exp(-alpha * spent), 1.0)  # (B, T)
+    if not torch.isfinite(weights).all():
+        raise ValueError(f"alpha = {alpha} overflows float32 on completions of {mask.shape[1]} tokens; use a larger one.")
+    return weights
+
+
+@torch.no_grad()
+def rollout_weights(entropy, mask, advantages, alpha, scope):
+    """The weights of one method: GRPO ("none"), AH-GRPO ("all", Eq. 6) or SA-AH-GRPO ("negative", Eq. 8).
+
+    Args:
+        entropy, mask, alpha: as in ``horizon_weights``.
+        advantages: (B,) group-normalised. Only a strictly negative one is discounted under "negative".
+        scope: which rollouts are discounted, one of ``SCOPES``.
+
+    Returns:
+        (B, T) float32; rows out of scope are 1 everywhere.
+    """
+    if scope not in SCOPES:
+        raise ValueError(f"scope must be one of {SCOPES}. Got {scope!r}.")
+    if advantages.shape != mask.shape[:1]:
+        raise ValueError(f"advantages must have shape ({mask.shape[0]},). Got {tuple(advantages.shape)}.")
+    if torch.isnan(advantages).any():
+        raise ValueError("advantages must be numbers. Got NaN; check what the reward functions return.")
+    weights = horizon_weights(entropy, mask, alpha)
+    if scope == "all":
+        return weights
+    discounted = (advantages < 0) if scope == "negative" else torch.zeros_like(advantages, dtype=torch.bool)
+    return torch.where(discounted[:, None], weights, 1.0)  # (B, T)
+
+
+@torch.no_grad()
+def group_normalized(weights, mask, groups, denominator="group"):
+    """Fold the paper's denominator into the weights, for a loss that is sum(e * l * m) / sum(m).
+
+    TRL's ``loss_type="bnpo"`` divides one token sum by the mask sum of the micro-batch. The returned e turns
+    that into the named denominator, exactly:
+
+    - "group": mean over groups of sum(w l m) / sum(w m) within each group (Eq. 6 and 9);
+    - "batch": one such ratio over the whole micro-batch;
+    - "sequence": mean over rollouts of sum_t(w l m) / |o_i| (Eq. 2; |o_i| counts tokens, not weights).
+
+    A group, batch or rollout without a single token contributes 0 and still counts in the mean, so that the
+    value does not depend on how rollouts are split into micro-batches.
+
+    Args:
+        weights, mask: (B, T).
+        groups: (B,) integers; equal numbers mark rollouts of one prompt.
+        denominator: one of ``DENOMINATORS``.
+
+    Returns:
+        (B, T) float32, 0 on padding.
+    """
+    _check_pair("weights", weights, mask)
+    if groups.shape != mask.shape[:1]:
+        raise ValueError(f"groups must have shape ({mask.shape[0]},). Got {tuple(groups.shape)}.")
+    mask = mask.float()
+    weighted = weights.float() * mask  # (B, T)
+    tokens = mask.sum()
+    if denominator == "sequence":
+        return weighted * tokens / (mask.shape[0] * mask.sum(1, keepdim=True).clamp(min=1.0))
+    if denominator == "batch":
+        return weighted * tokens / _positive(weighted.sum())
+    if denominator != "group":
+        raise ValueError(f"denominator must be one of {DENOMINATORS}. Got {denominator!r}.")
+    _, index = groups.unique(return_inverse=True)  # (B,)
+    count = int(index.max()) + 1
+    totals = weighted.new_zeros(count).index_add_(0, index, weighted.sum(1))  # (groups,)
+    return weighted * tokens / (count * _positive(totals)[index, None])
+
+
+def reference_loss(
+    log_probs, old_log_probs, ref_log_probs, entropy, mask, advantages, groups,
+    *, alpha, scope, denominator="group", epsilon=0.2, beta=0.04,
+):  # fmt: skip
+    """Eq. 2, 6 and 9 written out in float64, one token at a time: what the trainers are tested against.
+
+    The policy term follows ``denominator``; the KL term is the k3 estimator averaged over the micro-batch's
+    tokens, as in TRL. Slow on purpose and differentiable in ``log_probs``.
+
+    Args:
+        log_probs, old_log_probs, ref_log_probs, entropy, mask: (B, T); advantages, groups: (B,).
+
+    Returns:
+        A float64 scalar.
+    """
+    rollouts = range(mask.shape[0])
+    tokens = [[t for t in range(mask.shape[1]) if mask[i, t]] for i in rollouts]
+    weight = [{} for _ in rollouts]
+    for i in rollouts:
+        spent = 0.0
+        for t in tokens[i]:
+            spent += float(entropy[i, t])
+            applies = scope == "all" or (scope == "negative" and float(advantages[i]) < 0)
+            weight[i][t] = math.exp(-alpha * spent) if applies else 1.0
+
+    def surrogate(i, t):
+        advantage = advantages[i].double()
+        ratio = torch.exp(log_probs[i, t].double() - old_log_probs[i, t].double())
+        return torch.minimum(ratio * advantage, ratio.clamp(1 - epsilon, 1 + epsilon) * advantage)
+
+    def weighted_mean(rows, normaliser):
+        terms = [weight[i][t] * surrogate(i, t) for i in rows for t in tokens[i]]
+        return sum(terms) / normaliser if terms else torch.zeros((), dtype=torch.float64)
+
+    if denominator == "sequence":
+        parts = [weighted_mean([i], max(1, len(tokens[i]))) for i in rollouts]
+    else:
+        labels = [int(g) if denominator == "group" else 0 for g in groups]
+        sets = [[i for i in rollouts if labels[i] == label] for label in sorted(set(labels))]
+        parts = [weighted_mean(rows, sum(w for i in rows for w in weight[i].values()) or 1.0) for rows in sets]
+    policy = sum(parts) / len(parts)
+
+    gaps = [ref_log_probs[i, t].double() - log_probs[i, t].double() for i in rollouts for t in tokens[i]]
+    divergence = sum(torch.exp(gap) - gap - 1 for gap in gaps) / max(1, len(gaps))
+    return -policy + beta * divergence
+
+
+def check_top_k(top_k):
+    """Return ``top_k`` if it is None or a whole number >= 1, else raise ValueError."""
+    if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1):
+        raise ValueError(f"top_k must be a whole number of at least 1, or None for the exact entropy. Got {top_k!r}.")
+    return top_k
+
+
+def _check_pair(name, values, mask):
+    if mask.dim() != 2 or values.shape != mask.shape:
+        raise ValueError(f"{name} and mask must have one shape (B, T). Got {tuple(values.shape)} and {tuple(mask.shape)}.")
+
+
+def _positive(total):
+    return torch.where(total > 0, total, 1.0)

@@ -1,0 +1,255 @@
+"""A tiny random Qwen2, its tokenizer, trainers on it and made-up micro-batches: what the equivalence tests share.
+
+Everything is made offline in a second. ``reference`` scores rows one by one, without padding and in float64, so
+that it shares neither code nor layout with what is tested.
+"""
+
+import copy
+import math
+
+import torch
+from datasets import Dataset
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+from sa_ah_lib.seam import SEAM_ARGUMENTS
+from sa_ah_lib.trainer import GROUP_KEY, REWARD_KEY, sa_ah_trainer_class
+from sa_ah_lib.weighting import reference_loss
+
+SPECIALS = ("<pad>", "<eos>", "<user>", "<bot>")
+CHARACTERS = "0123456789+-*/=() abcdefghijklmnopqrstuvwxyz.?"
+PAD, EOS = 0, 1
+VOCABULARY = len(SPECIALS) + len(CHARACTERS)
+TEMPLATE = (
+    "{% for message in messages %}{{ '<user>' if message['role'] == 'user' else '<bot>' }}{{ message['content'] }}"
+    "{% endfor %}{% if add_generation_prompt %}<bot>{% endif %}"
+)
+QUESTIONS = ("1+2=", "what is 10+20?", "7*8", "add 3 and 4 please")
+
+
+class PlainHead:
+    """The fused LM head of TRL in plain PyTorch: TRL 1.15's own is a Triton kernel and does not run on a CPU."""
+
+    @staticmethod
+    def apply(hidden, weight, bias, labels, temperature, chunk_size, softcap=None, logit_scale=1.0, outputs=()):
+        logits = torch.nn.functional.linear(hidden, weight, bias).float() * logit_scale / temperature  # (N, V)
+        table = torch.log_softmax(logits, -1)
+        return table.gather(1, labels[:, None])[:, 0], -(table.exp() * table).sum(1), None, None, None
+
+
+def tokenizer():
+    """One token a character, four special ones, and a chat template."""
+    words = {word: i for i, word in enumerate([*SPECIALS, *CHARACTERS])}
+    core = Tokenizer(models.WordLevel(words, unk_token="?"))
+    core.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=core, pad_token="<pad>", eos_token="<eos>", unk_token="?",
+        additional_special_tokens=["<user>", "<bot>"], padding_side="left",
+    )  # fmt: skip
+    made.chat_template = TEMPLATE
+    return made
+
+
+def model(seed=0, tied=False):
+    """Two layers of 32 units in float32, no dropout, weights wide enough that entropies differ between tokens."""
+    torch.manual_seed(seed)
+    config = Qwen2Config(
+        vocab_size=VOCABULARY, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=256, attention_dropout=0.0, initializer_range=0.3,
+        tie_word_embeddings=tied, pad_token_id=PAD, eos_token_id=EOS, bos_token_id=None,
+    )  # fmt: skip
+    return Qwen2ForCausalLM(config).float()
+
+
+def with_lora(base, seed=0):
+    """``base`` under a LoRA adapter without dropout, its B matrices not zero so that every adapter weight has a gradient."""
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(seed)
+    wrapped = get_peft_model(base, LoraConfig(r=4, lora_alpha=8, lora_dropout=0.0, target_modules=["q_proj", "v_proj", "up_proj"]))
+    for name, parameter in wrapped.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    return wrapped
+
+
+def digit_share(completions, **kwargs):
+    """Share of digits among a completion's characters."""
+    texts = [completion[0]["content"] for completion in completions]
+    return [sum(c.isdigit() for c in text) / max(1, len(text)) for text in texts]
+
+
+def first_letter(completions, **kwargs):
+    """1 where a completion starts with a letter, else 0."""
+    return [float(completion[0]["content"][:1].isalpha()) for completion in completions]
+
+
+def dataset(questions=QUESTIONS):
+    return Dataset.from_list([{"prompt": [{"role": "user", "content": question}]} for question in questions])
+
+
+def arguments(directory, **changes):
+    """``GRPOConfig`` for a CPU: two groups of four a micro-batch, 12 new tokens."""
+    import trl
+
+    values = {
+        **SEAM_ARGUMENTS, "output_dir": str(directory), "use_cpu": True, "bf16": False, "report_to": "none",
+        "per_device_train_batch_size": 8, "num_generations": 4, "gradient_accumulation_steps": 1,
+        "max_completion_length": 12, "temperature": 1.0, "beta": 0.0, "epsilon": 0.2, "learning_rate": 1e-2,
+        "max_steps": 1, "logging_steps": 1, "save_strategy": "no", "disable_tqdm": True, "seed": 0,
+        "dataloader_pin_memory": False, **changes,
+    }  # fmt: skip
+    return trl.GRPOConfig(**values)
+
+
+def trainer(directory, policy=None, base=None, reward_funcs=(digit_share, first_letter), train_dataset=None, config=None, **rule):
+    """A token-weighted trainer on a tiny model.
+
+    Args:
+        directory: where the model is saved, so that TRL can load its reference copy, and where outputs go.
+        policy: the model; a fresh one when None. base: the trainer class to extend; ``trl.GRPOTrainer`` when None.
+        config: changes to ``arguments``. rule: arguments of ``TokenWeighted``.
+    """
+    policy = model() if policy is None else policy
+    if not hasattr(policy, "peft_config"):
+        policy.save_pretrained(directory / "model")
+        policy.config._name_or_path = str(directory / "model")
+    made = sa_ah_trainer_class(base)(
+        model=policy,
+        processing_class=tokenizer(),
+        reward_funcs=list(reward_funcs),
+        args=arguments(directory, **(config or {})),
+        train_dataset=dataset() if train_dataset is None else train_dataset,
+        **rule,
+    )
+    made.current_gradient_accumulation_steps = made.args.gradient_accumulation_steps
+    made.model.train()
+    return made
+
+
+def micro_batch(groups=2, size=4, seed=0, left=0, right=0, shortest=1, longest=9):
+    """Rollouts of unequal length, ``size`` for each of ``groups`` prompts, laid out as TRL does.
+
+    Args:
+        left, right: columns of padding beyond what unequal lengths need.
+        shortest, longest: bounds of completion lengths.
+
+    Returns:
+        dict of ``prompt_ids``, ``prompt_mask`` (padded left), ``completion_ids``, ``completion_mask`` (padded right),
+        ``advantages`` (both signs and zeros), ``num_items_in_batch``, ``rollout_group``, ``rollout_reward``.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    draw = lambda low, high, count=1: torch.randint(low, high + 1, (count,), generator=generator)  # noqa: E731
+    prompts = [draw(len(SPECIALS), VOCABULARY - 1, 3 + 2 * g) for g in range(groups)]
+    lengths = draw(shortest, longest, groups * size).tolist()
+    completions = [draw(len(SPECIALS), VOCABULARY - 1, length) for length in lengths]
+    rows = [prompts[i // size] for i in range(groups * size)]
+    prompt_ids, prompt_mask = _padded(rows, left, from_left=True)
+    completion_ids, completion_mask = _padded(completions, right, from_left=False)
+    advantages = torch.randn(groups * size, generator=generator)
+    advantages[0], advantages[1], advantages[2] = 0.0, -1.25, 0.75
+    return {
+        "prompt_ids": prompt_ids, "prompt_mask": prompt_mask,
+        "completion_ids": completion_ids, "completion_mask": completion_mask,
+        "advantages": advantages, "num_items_in_batch": completion_mask.sum(),
+        GROUP_KEY: torch.arange(groups * size) // size,
+        REWARD_KEY: torch.rand(groups * size, generator=generator),
+    }  # fmt: skip
+
+
+def with_logps(batch, policy, ref_noise=0.3, old_noise=None, temperature=1.0, seed=5):
+    """``batch`` with reference and, on request, old log-probabilities: the policy's own plus noise."""
+    with torch.no_grad():
+        log_probs, _ = scores(_twin(policy), batch, None, temperature)
+    generator = torch.Generator().manual_seed(seed)
+    noise = lambda scale: scale * torch.randn(log_probs.shape, generator=generator, dtype=torch.float64)  # noqa: E731
+    ref = (log_probs + noise(ref_noise)).float() * batch["completion_mask"]
+    old = {"old_per_token_logps": (log_probs + noise(old_noise)).float() * batch["completion_mask"]} if old_noise else {}
+    return {**batch, "ref_per_token_logps": ref, **old}
+
+
+def scores(policy, batch, top_k=None, temperature=1.0):
+    """Log-probabilities and normalised entropies (B, T), each row scored alone and without padding."""
+    log_probs, entropies = [], []
+    width = batch["completion_ids"].shape[1]
+    for row in range(len(batch["completion_ids"])):
+        prompt = batch["prompt_ids"][row][batch["prompt_mask"][row].bool()]
+        kept = batch["completion_mask"][row].bool()
+        completion = batch["completion_ids"][row][kept]
+        ids = torch.cat([prompt, completion])
+        logits = policy(input_ids=ids[None]).logits[0, len(prompt) - 1 : -1] / temperature  # (|o_i|, V)
+        table = torch.log_softmax(logits, -1)
+        log_probs.append(_spread(table.gather(1, completion[:, None])[:, 0], kept, width))
+        entropies.append(_spread(torch.stack([_entropy(line, top_k) for line in table.detach()]) if len(table) else table.sum(1), kept, width))
+    return torch.stack(log_probs), torch.stack(entropies)
+
+
+def reference(policy, batch, *, alpha, scope, denominator="group", top_k=None, beta=0.0, epsilon=0.2, temperature=1.0):
+    """``reference_loss`` of a float64 copy of ``policy`` and its gradients.
+
+    Returns:
+        The loss as a float and {parameter name: float64 gradient}.
+    """
+    twin = _twin(policy)
+    log_probs, entropy = scores(twin, batch, top_k, temperature)
+    old = batch.get("old_per_token_logps", log_probs.detach())
+    ref = batch.get("ref_per_token_logps", log_probs.detach())
+    loss = reference_loss(
+        log_probs, old, ref, entropy, batch["completion_mask"], batch["advantages"], batch[GROUP_KEY],
+        alpha=alpha, scope=scope, denominator=denominator, epsilon=epsilon, beta=beta,
+    )  # fmt: skip
+    loss.backward()
+    return loss.item(), gradients(twin)
+
+
+def loss_and_gradients(made, batch):
+    """The trainer's own loss on ``batch`` as a float and {parameter name: float64 gradient}."""
+    made.model.zero_grad()
+    loss = made.compute_loss(made.model, batch)
+    loss.backward()
+    return loss.item(), gradients(made.model)
+
+
+def gradients(policy):
+    return {n: torch.zeros_like(p).double() if p.grad is None else p.grad.double() for n, p in policy.named_parameters() if p.requires_grad}
+
+
+def worst_error(found, wanted):
+    """Largest relative difference of two (loss, gradients) pairs: of the loss, and of any parameter's gradient in norm.
+
+    A gradient that is almost zero beside the others is compared with a thousandth of the largest one.
+    """
+    assert found[1].keys() == wanted[1].keys() and wanted[1], "the two models must have the same parameters"
+    norms = {name: gradient.norm().item() for name, gradient in wanted[1].items()}
+    floor = 1e-3 * max(norms.values()) or 1.0
+    errors = [(found[1][name] - wanted[1][name]).norm().item() / max(norms[name], floor) for name in norms]
+    return max(abs(found[0] - wanted[0]) / max(abs(wanted[0]), 1e-3), *errors)
+
+
+def _twin(policy):
+    twin = copy.deepcopy(policy).double()
+    # TRL's patched forward still belongs to the original; the class's own takes its place again.
+    for module in twin.modules():
+        module.__dict__.pop("forward", None)
+    twin.zero_grad()
+    return twin
+
+
+def _entropy(line, top_k):
+    ordered = sorted(line.tolist(), reverse=True)[:top_k]
+    return torch.tensor(-sum(math.exp(x) * x for x in ordered) / math.log(len(line)), dtype=torch.float64)
+
+
+def _padded(rows, extra, from_left):
+    width = max(len(row) for row in rows) + extra
+    ids = torch.full((len(rows), width), PAD)
+    for i, row in enumerate(rows):
+        if from_left:
+            ids[i, width - len(row) :] = row
+        else:
+            ids[i, : len(row)] = row
+    return ids, (ids != PAD).long()
+
+
+def _spread(values, kept, width):
+    return torch.zeros(width, dtype=values.dtype).masked_scatter(kept, values)
