@@ -100,7 +100,11 @@ class RunConfig:
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
-            _check_type(field, getattr(self, field.name))
+            value = getattr(self, field.name)
+            _check_type(field, value)
+            if field.type is float:
+                # 1 and 1.0, 0.0 and -0.0 are one run, so they must give one id.
+                object.__setattr__(self, field.name, float(value) + 0.0)
         _check_ranges(self)
 
     @property
@@ -146,11 +150,14 @@ class RunConfig:
     def sibling(self, method, alpha=None):
         """The run to compare with this one: another method (and alpha), everything else alike.
 
-        A run of its method's own length has siblings of theirs (150 or 180); another length is kept.
+        A run of its method's own length and alpha has siblings of theirs; another length or alpha is kept, but for
+        the methods that have none.
         """
-        values = dict(METHODS[method])
-        if self.steps != METHODS[self.method]["steps"]:
-            values["steps"] = self.steps
+        _check_choice("method", method, METHODS)
+        values, own = dict(METHODS[method]), METHODS[self.method]
+        for name in ("steps", "alpha"):
+            if values[name] and own[name] and getattr(self, name) != own[name]:
+                values[name] = getattr(self, name)
         return self.replace(method=method, **{**values, **({} if alpha is None else {"alpha": alpha})})
 
     def differences(self):
@@ -199,6 +206,7 @@ def _check_type(field, value):
 
 
 def _check_ranges(c):
+    _check_choice("scale", c.scale, SCALES)
     _check_choice("method", c.method, METHODS)
     _check_choice("scope", c.scope, ("none", "all", "negative"))
     _check_choice("denominator", c.denominator, ("group", "batch", "sequence"))
@@ -209,11 +217,17 @@ def _check_ranges(c):
     ):  # fmt: skip
         if getattr(c, name) < 1:
             raise ValueError(f"{name} must be at least 1. Got {getattr(c, name)}.")
+    for name in ("seed", "data_seed"):
+        if not 0 <= getattr(c, name) < 2**32:
+            raise ValueError(f"{name} must be in [0, 2**32). Got {getattr(c, name)}.")
     if (c.steps == 0) != (c.method == "zero-shot") or c.steps < 0:
         raise ValueError(f"steps must be at least 1, or 0 for zero-shot. Got {c.steps} for {c.method}.")
     for name in ("alpha", "learning_rate", "weight_decay", "max_grad_norm", "beta", "epsilon", "temperature"):
         if not math.isfinite(getattr(c, name)) or (name != "alpha" and getattr(c, name) < 0):
-            raise ValueError(f"{name} must be finite{'' if name == 'alpha' else ' and not negative'}. Got {getattr(c, name)}.")
+            limits = "finite" if name == "alpha" else "finite and not negative"
+            raise ValueError(f"{name} must be {limits}. Got {getattr(c, name)}.")
+    if c.scope == "none" and c.alpha:
+        raise ValueError(f"alpha must be 0 where scope is 'none', which would ignore it. Got {c.alpha}.")
     if c.temperature == 0:
         raise ValueError("temperature must be above 0: rollouts are sampled. Got 0.")
     if not 0 <= c.lora_dropout < 1:

@@ -78,14 +78,15 @@ def read_gsm8k(path):
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"expected GSM8K's JSON lines at {path}; the directory needs train.jsonl and test.jsonl.")
+        raise FileNotFoundError(f"expected GSM8K's JSON lines at {path}; DATA must hold train.jsonl and test.jsonl.")
     problems = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    # Split at line feeds only: a question may hold U+2028 and the like, which splitlines() would break at.
+    for number, line in enumerate(path.read_text(encoding="utf-8").removesuffix("\n").split("\n"), 1):
         try:
-            row = json.loads(line)
-            problems.append(_gsm8k_problem(row))
+            problems.append(_gsm8k_problem(json.loads(line)))
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}, line {number}: expected a GSM8K row with question and answer. Got {error}.") from error
+            message = f"{path}, line {number}: expected a GSM8K row with question and answer. Got {error}."
+            raise ValueError(message) from error
     return problems
 
 
@@ -107,7 +108,8 @@ def task_problems(task, split, count, exclude=(), seed=0, **settings):
     try:
         items = reasoning_gym.create_dataset(task, size=20 * count + 1000, seed=TASK_SEEDS[split] + seed, **settings)
     except ValueError as error:
-        raise ValueError(f"dataset must be {GSM8K!r}, 'micro' or a reasoning-gym task. Got {task!r} ({error}).") from error
+        message = f"dataset must be {GSM8K!r}, 'micro' or a reasoning-gym task. Got {task!r} ({error})."
+        raise ValueError(message) from error
     seen, found = set(exclude), 0
     for index in range(len(items)):
         if found == count:
@@ -118,7 +120,7 @@ def task_problems(task, split, count, exclude=(), seed=0, **settings):
             found += 1
             yield item
     if found < count:
-        raise ValueError(f"{task} gave {found} distinct problems for the {split} split, of {count} wanted; ask for fewer.")
+        raise ValueError(f"{split} examples of {task} must be at most {found}, as many as are distinct. Got {count}.")
 
 
 def messages(question, system_prompt="tags"):
@@ -139,7 +141,8 @@ def _task_splits(config):
 
         recipe = next(iter(RECIPES.values()))
         task, settings = recipe.task, recipe.task_kwargs
-    offset = config.data_seed - 123  # the paper's seed is the published split
+    # The paper's seed is the published split; another one moves past every split, or it would be the same list shifted.
+    offset = (config.data_seed - 123) % 2**32 * 2 * TASK_SEEDS["train"]
     read = lambda split, count, taken: [  # noqa: E731
         Problem(item["question"], f"{gold_answer(item['answer']):.12g}")
         for item in task_problems(task, split, count, taken, seed=offset, **settings)
@@ -156,8 +159,8 @@ def _hub_gsm8k():
         splits = load_dataset(GSM8K, "main")
     except Exception as error:
         raise ConnectionError(
-            f"could not load {GSM8K} from the hub ({type(error).__name__}: {error}). Offline, set DATA (or the variable "
-            f"{DATA_DIR_VARIABLE}) to a directory with train.jsonl and test.jsonl, or run SCALE='micro-s'."
+            f"could not load {GSM8K} from the hub ({type(error).__name__}: {error}). Offline, set DATA (or "
+            f"the variable {DATA_DIR_VARIABLE}) to a directory with train.jsonl and test.jsonl, or run SCALE='micro-s'."
         ) from error
     return tuple([_gsm8k_problem(row) for row in splits[split]] for split in ("train", "test"))
 

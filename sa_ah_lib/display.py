@@ -45,7 +45,7 @@ def samples(run, count=3):
     blocks = []
     for row in last:
         parts = ", ".join(f"{name} {value:g}" for name, value in reward_parts(row["completion"], row["gold"]).items())
-        verdict = "correct" if row["correct"] else f"wrong, gold {row['gold']:g}"
+        verdict = "correct" if row["correct"] else f"wrong, gold {row['gold']:.12g}"
         blocks.append(
             f"<p><b>{html.escape(row['question'])}</b></p><pre style='white-space:pre-wrap'>"
             f"{html.escape(row['completion'])}</pre><p>{verdict}; reward {row['reward']:g}: {parts}</p><hr>"
@@ -63,7 +63,8 @@ def heat_map(run):
             continue
         row = rows[-1]
         blocks.append(
-            f"<p><b>{name} rollout</b>, step {row['step']}, advantage {row['advantage']:.2f}, reward {row['reward']:g}</p>"
+            f"<p><b>{name} rollout</b>, step {row['step']}, "
+            f"advantage {row['advantage']:.2f}, reward {row['reward']:g}</p>"
             f"<p>entropy {_tokens(row['tokens'], row['entropy'], '213,94,0')}</p>"
             f"<p>weight {_tokens(row['tokens'], row['weights'], '0,114,178')}</p>"
         )
@@ -72,8 +73,9 @@ def heat_map(run):
 
 def files(run):
     """The files a run wrote, with their sizes."""
-    paths = [p for p in sorted(Path(run.directory).rglob("*")) if p.is_file() and "checkpoints" not in p.parts]
-    return table(["file", "kB"], [[p.relative_to(run.directory.parent), f"{p.stat().st_size / 1000:.1f}"] for p in paths])
+    names = sorted(path.relative_to(run.directory) for path in Path(run.directory).rglob("*") if path.is_file())
+    sizes = {name: (run.directory / name).stat().st_size for name in names if "checkpoints" not in name.parts}
+    return table(["file", "kB"], [[run.directory.name / name, f"{size / 1000:.1f}"] for name, size in sizes.items()])
 
 
 def table(header, rows):
@@ -86,8 +88,9 @@ def table(header, rows):
 def _tokens(tokens, values, rgb):
     peak = max([abs(v) for v in values] + [1e-9])
     spans = (
-        f"<span title='{value:.4f}' style='background:rgba({rgb},{0.75 * abs(value) / peak:.2f})'>{html.escape(token)}</span>"
-        for token, value in zip(tokens, values)
+        f"<span title='{value:.4f}' style='background:rgba({rgb},{0.75 * abs(value) / peak:.2f})'>"
+        f"{html.escape(token)}</span>"
+        for token, value in zip(tokens, values, strict=True)
     )
     return f"<code style='white-space:pre-wrap'>{''.join(spans)}</code>"
 

@@ -3,7 +3,7 @@
 from contextlib import contextmanager
 
 import torch
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from sa_ah_lib.data import messages
 from sa_ah_lib.rewards import answers_match, extract_answer, gold_answer, reward_parts

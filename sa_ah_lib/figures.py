@@ -26,7 +26,8 @@ ALPHA_COLORS = plt.get_cmap("cividis")
 def find_runs(*directories):
     """Every finished run below ``directories``, sorted by run id."""
     found = {path.parent for directory in directories for path in Path(directory).glob("**/finished.json")}
-    return [read_run(directory) for directory in sorted(found, key=lambda d: d.name)]
+    # The path settles ties: the order of a set differs from one process to the next.
+    return [read_run(directory) for directory in sorted(found, key=lambda d: (d.name, str(d)))]
 
 
 def method_runs(runs, config):
@@ -37,11 +38,8 @@ def method_runs(runs, config):
 
 def alpha_runs(runs, config):
     """AH-GRPO runs that differ from ``config`` in alpha alone, GRPO standing for 0: {alpha: run}, ascending."""
-    members = [
-        run
-        for run in runs
-        if run.config.method in ("grpo", "ah-grpo") and run.config == config.sibling(run.config.method, run.config.alpha)
-    ]
+    sweep = [run for run in runs if run.config.method in ("grpo", "ah-grpo")]
+    members = [run for run in sweep if run.config == config.sibling(run.config.method, run.config.alpha)]
     return {run.config.alpha: run for run in sorted(members, key=lambda r: r.config.alpha)}
 
 
@@ -78,24 +76,29 @@ def plot_reward(runs, ax=None, window=9):
     return ax
 
 
-def plot_diagnostics(run, axes=None):
-    """Four panels of one run: reward, normalised entropy, mean weight (all and negative), KL."""
-    axes = plt.subplots(2, 2, figsize=(6.9, 3.8), sharex=True)[1] if axes is None else axes
+def plot_diagnostics(run, axes):
+    """Four panels of one run on four axes: reward, normalised entropy, mean weight (all and negative), KL."""
     panels = [
         ("reward", "mean reward (max 7.5)"),
         ("sa_ah/entropy", "mean entropy / log V"),
         ("sa_ah/weight", "mean token weight"),
         ("kl", "mean KL (nats a token)"),
     ]
-    for ax, (key, label) in zip(axes.flat, panels):
+    for ax, (key, label) in zip(axes, panels, strict=True):
         ax.plot(*run.curve(key), color="#0072B2", linewidth=0.9, label="all rollouts")
-        ax.set_ylabel(label)
+        ax.set(xlabel="training step", ylabel=label)
+        ax.ticklabel_format(axis="y", useOffset=False)
     steps, negative = run.curve("sa_ah/weight_negative")
-    axes.flat[2].plot(steps, negative, color="#D55E00", linewidth=0.9, linestyle="--", label="negative rollouts")
-    axes.flat[2].legend()
-    for ax in axes.flat[2:]:
-        ax.set_xlabel("training step")
+    axes[2].plot(steps, negative, color="#D55E00", linewidth=0.9, linestyle="--", label="negative rollouts")
+    axes[2].legend()
     return axes
+
+
+def diagnostics(run, caption=None):
+    """The four diagnostic panels of one run, captioned with what was measured; a figure 6.9 in wide."""
+    figure, axes = plt.subplots(2, 2, figsize=(6.9, 3.8), layout="constrained")
+    plot_diagnostics(run, list(axes.flat))
+    return _captioned(figure, caption or measured_caption({run.config.method: run}))
 
 
 def overview(runs, caption=None):
@@ -104,6 +107,7 @@ def overview(runs, caption=None):
     plot_pass_at_1(runs, axes[0])
     plot_reward(runs, axes[1])
     figure.suptitle(caption or measured_caption(runs), fontsize=7, color="0.3")
+    plt.close(figure)  # else a notebook shows it twice: as the cell's value and as an open figure
     return figure
 
 
@@ -112,10 +116,11 @@ def measured_caption(runs):
     members = list(runs.values())
     first = members[0]
     seeds = ", ".join(str(seed) for seed in sorted({run.config.seed for run in members}))
-    days = sorted({run.environment.get("started", "unknown date")[:10] for run in members})
+    days = sorted({run.environment.get("started", "unknown date").split("T")[0] for run in members})
+    span = " to ".join(days[:: max(1, len(days) - 1)])
     source = first.environment.get("data", {}).get("source", first.config.dataset)
     device = first.environment.get("device", "unknown device")
-    return f"measured: {first.config.scale} on {source}, seed {seeds}, {device}, {' to '.join(days[:: max(1, len(days) - 1)])}"
+    return f"measured: {first.config.scale} on {source}, seed {seeds}, {device}, {span}"
 
 
 def running_mean(values, window):
@@ -131,10 +136,16 @@ def save(figure, directory, name):
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     paths = [directory / f"{name}.png", directory / f"{name}.svg"]
-    figure.savefig(paths[0], metadata={"Software": None})
-    figure.savefig(paths[1], metadata={"Date": None})
+    with plt.style.context(STYLE):  # it also fixes the resolution and the ids inside the SVG
+        figure.savefig(paths[0], metadata={"Software": None})
+        figure.savefig(paths[1], metadata={"Date": None})
     plt.close(figure)
     return paths
+
+
+def _captioned(figure, caption):
+    figure.suptitle(caption, fontsize=7, color="0.3")
+    return figure
 
 
 def _style(key, runs):
@@ -147,6 +158,7 @@ def _style(key, runs):
 
 
 def main(arguments=None):
+    """The command line: draw every family of comparable runs, print the files written."""
     parser = argparse.ArgumentParser(description="Draw every scale's methods and alpha sweep from run directories.")
     parser.add_argument("runs", nargs="+", help="directories that hold runs")
     parser.add_argument("--out", default="figures", help="where the PNG and SVG files go")
@@ -154,7 +166,8 @@ def main(arguments=None):
     runs = find_runs(*options.runs)
     if not runs:
         raise SystemExit(f"expected finished runs below {options.runs}. Found none; run a notebook first.")
-    families = {run.config.sibling("grpo").run_id: run.config for run in runs if run.config.steps}
+    grpo = [run.config.sibling("grpo") for run in runs if run.config.steps]
+    families = {config.run_id: config for config in grpo}
     scales = [config.scale for config in families.values()]
     with plt.style.context(STYLE):
         for family, config in families.items():

@@ -1,9 +1,11 @@
 """The project's own micro models: tokenizer, problems, warm start, and a command that rebuilds them.
 
 ``micro-s`` (about 1M parameters) and ``micro-l`` (about 3M) are Qwen2 models small enough for two CPU
-cores.  They are warm-started on reasoning-gym problems answered in a mixture of styles in which direct
-answers are the most common, so that reinforcement learning has something real to find: working out.
+cores. They are warm-started on reasoning-gym problems answered in a mixture of styles: short problems are
+mostly worked out, long ones mostly answered at once, with slips. So reinforcement learning has something
+real to find: that working out pays on long problems too.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -39,7 +41,7 @@ class MicroRecipe:
     heads: int
     inter: int
     steps: int
-    batch: int = 128
+    batch: int = 64
     lr: float = 2e-3
     warmup: int = 100
     weight_decay: float = 0.01
@@ -49,15 +51,15 @@ class MicroRecipe:
     task: str = "chain_sum"
     task_kwargs: dict[str, Any] = field(
         default_factory=lambda: dict(min_terms=3, max_terms=8, min_digits=1, max_digits=1))
-    worked: tuple[float, float] = (0.75, 0.2)  # share of worked answers on the shortest, the longest problems
-    tagged: float = 0.75  # share of answers with tags, worked or direct
+    # Shares on the shortest and on the longest problems, linear in the number of terms between.
+    worked: tuple[float, float] = (0.7, 0.15)  # of worked answers among all
+    slips: tuple[float, float] = (0.0, 0.8)  # of direct answers that forget the last term
+    tagged: float = 0.75  # of answers with tags, worked or direct, at any length
 
 
 RECIPES: dict[str, MicroRecipe] = {
-    "micro-s": MicroRecipe("micro-s", hidden=128, layers=4, heads=4, inter=384, steps=1000, batch=64,
-                           worked=(0.7, 0.15)),
-    "micro-l": MicroRecipe("micro-l", hidden=256, layers=4, heads=8, inter=640, steps=900, batch=64,
-                           lr=1.5e-3, worked=(0.8, 0.3)),
+    "micro-s": MicroRecipe("micro-s", hidden=128, layers=4, heads=4, inter=384, steps=900),
+    "micro-l": MicroRecipe("micro-l", hidden=256, layers=4, heads=8, inter=640, steps=600, lr=1.5e-3, worked=(0.85, 0.3)),
 }
 
 
@@ -84,14 +86,17 @@ def write_answer(expression: str, gold: str, style: str) -> str:
     return f"{TAGS[0]}{working}{TAGS[1]}{TAGS[2]}{gold}{TAGS[3]}"
 
 
-def draw_style(recipe: MicroRecipe, expression: str, rng: random.Random) -> str:
-    """A style for one problem; the worked share falls linearly from the shortest to the longest."""
+def draw_answer(recipe: MicroRecipe, expression: str, gold: str, rng: random.Random) -> str:
+    """The text that the warm start teaches for one problem: worked and right, or direct and at times a slip."""
     low, high = recipe.task_kwargs["min_terms"], recipe.task_kwargs["max_terms"]
-    terms = expression.count(" ") // 2 + 1
-    short, long = recipe.worked
-    worked = rng.random() < short + (long - short) * (terms - low) / max(1, high - low)
+    length = (expression.count(" ") // 2 + 1 - low) / max(1, high - low)  # 0 shortest .. 1 longest
+    worked, slips = (rng.random() < a + (b - a) * length for a, b in (recipe.worked, recipe.slips))
     tags = rng.random() < recipe.tagged
-    return ("full" if tags else "steps") if worked else ("tagged" if tags else "bare")
+    if worked:
+        return write_answer(expression, gold, "full" if tags else "steps")
+    # Answering at once loses track of long chains; without this a well trained model would not need to work out.
+    said = worked_steps(expression)[-2].partition("=")[2] if slips else gold
+    return write_answer(expression, said, "tagged" if tags else "bare")
 
 
 def held_out(recipe: MicroRecipe) -> tuple[list[dict], list[dict]]:
@@ -107,8 +112,7 @@ def corpus(recipe: MicroRecipe) -> list[tuple[str, str]]:
     rng = random.Random(recipe.seed)
     pairs = []
     for item in task_problems(recipe.task, "warm", recipe.corpus, taken, **recipe.task_kwargs):
-        expression = item["metadata"]["expression"]
-        pairs.append((item["question"], write_answer(expression, item["answer"], draw_style(recipe, expression, rng))))
+        pairs.append((item["question"], draw_answer(recipe, item["metadata"]["expression"], item["answer"], rng)))
     return pairs
 
 
@@ -156,7 +160,7 @@ def _new_model(recipe: MicroRecipe, tokenizer: Any) -> Any:
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, dtype="float32"))
 
 
-def _train(recipe: MicroRecipe, model: Any, tokenizer: Any, pairs: list[tuple[str, str]], steps: int, progress: bool) -> None:
+def _train(recipe: MicroRecipe, model: Any, tokenizer: Any, pairs: list[tuple[str, str]], progress: bool) -> None:
     import torch
     from tqdm.auto import trange
 
@@ -165,7 +169,7 @@ def _train(recipe: MicroRecipe, model: Any, tokenizer: Any, pairs: list[tuple[st
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=recipe.weight_decay)
     rng, order = random.Random(recipe.seed), []
     model.train()
-    for step in trange(steps, disable=not progress, desc=recipe.scale, unit="step"):
+    for step in trange(recipe.steps, disable=not progress, desc=recipe.scale, unit="step"):
         if len(order) < recipe.batch:
             order = rng.sample(range(len(pairs)), len(pairs))
         # Rows of like length go together, in halves of one optimizer step.
@@ -173,7 +177,7 @@ def _train(recipe: MicroRecipe, model: Any, tokenizer: Any, pairs: list[tuple[st
         targets, half = sum(len(answers[i]) for i in rows), recipe.batch // 2
         for part in (rows[:half], rows[half:]):
             (_answer_loss(model, [prompts[i] for i in part], [answers[i] for i in part]) / targets).backward()
-        decay = 0.02 + 0.49 * (1 + math.cos(math.pi * step / steps))
+        decay = 0.02 + 0.49 * (1 + math.cos(math.pi * step / recipe.steps))
         for group in optimizer.param_groups:
             group["lr"] = recipe.lr * min(1.0, (step + 1) / recipe.warmup) * decay
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -208,7 +212,8 @@ def pass_at_1(model: Any, tokenizer: Any, items: list[dict], max_new_tokens: int
     items = sorted(items, key=lambda item: len(item["question"]))
     for start in range(0, len(items), batch):
         part = items[start:start + batch]
-        inputs = tokenizer([prompt_text(tokenizer, item["question"]) for item in part], return_tensors="pt", padding=True)
+        prompts = [prompt_text(tokenizer, item["question"]) for item in part]
+        inputs = tokenizer(prompts, return_tensors="pt", padding=True, padding_side="left")
         with torch.no_grad():
             out = model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
         texts = tokenizer.batch_decode(out[:, inputs["input_ids"].shape[1]:], skip_special_tokens=True)
@@ -240,7 +245,7 @@ def build(scale: str, out_dir: str | Path, *, seed: int | None = None, steps: in
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
             model = _new_model(recipe, tokenizer)
-            _train(recipe, model, tokenizer, pairs, recipe.steps, progress)
+            _train(recipe, model, tokenizer, pairs, progress)
     finally:
         torch.set_num_threads(threads)
     return _save(recipe, model, tokenizer, pairs, Path(out_dir) / scale)
@@ -263,10 +268,14 @@ def _save(recipe: MicroRecipe, model: Any, tokenizer: Any, pairs: list[tuple[str
 
 
 def shipped_path(scale: str) -> Path:
-    """The directory of a shipped micro model; FileNotFoundError says how to make it, ValueError which scales there are."""
+    """The directory of a shipped micro model.
+
+    Raises FileNotFoundError, which says how to make it, and ValueError for an unknown scale.
+    """
     path = Path(__file__).parent / "micro_weights" / _recipe(scale).scale
     if not (path / "model.safetensors").is_file():
-        raise FileNotFoundError(f"no micro model at {path}. Make it: python -m sa_ah_lib.micro --scale {scale} --out {path.parent}")
+        command = f"python -m sa_ah_lib.micro --scale {scale} --out {path.parent}"
+        raise FileNotFoundError(f"no micro model at {path}. Make it: {command}")
     return path
 
 
@@ -280,7 +289,7 @@ def main(argv: list[str] | None = None) -> None:
     """The command line: builds one scale or all, prints the zero-shot Pass@1 of each."""
     parser = argparse.ArgumentParser(prog="python -m sa_ah_lib.micro", description=__doc__)
     parser.add_argument("--scale", choices=[*RECIPES, "all"], default="all")
-    parser.add_argument("--out", default=str(Path(__file__).parent / "micro_weights"), help="one directory a scale goes in here")
+    parser.add_argument("--out", default=str(Path(__file__).parent / "micro_weights"), help="parent of the models")
     args = parser.parse_args(argv)
     for scale in RECIPES if args.scale == "all" else [args.scale]:
         path = build(scale, args.out)

@@ -6,6 +6,7 @@ Import this module before trl, transformers or peft: Unsloth patches them as it 
 import logging
 import os
 from dataclasses import dataclass
+from importlib.util import find_spec as find_package
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def load(config, adapter=None):
         OSError: the model cannot be found; names the offline choices. RuntimeError: vLLM wanted but missing.
     """
     dtype, _ = precision()
-    if config.fast_inference and not _has_vllm():
+    if config.fast_inference and find_package("vllm") is None:
         raise RuntimeError("fast_inference=True needs vLLM, which is not installed here. Install vllm, or set it to False.")
     path = model_path(config.model)
     # A bare relative name would be asked of the hub first.
@@ -87,7 +88,7 @@ def load(config, adapter=None):
             load_in_4bit=config.load_in_4bit,
             **extra,
         )
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise OSError(
             f"could not load {path!r} ({error}). Offline, set model to a local directory, or SCALE to 'micro-s' or 'smollm2'."
         ) from error
@@ -128,17 +129,9 @@ def training_mode(model):
     unsloth.FastLanguageModel.for_training(model)
 
 
-def _has_vllm():
-    from importlib.util import find_spec
-
-    return find_spec("vllm") is not None
-
-
 def _smollm2():
     """SmolLM2-135M-Instruct: the installed package's GGUF, converted once to safetensors; else its hub id."""
-    from importlib.util import find_spec
-
-    package = find_spec(GGUF_PACKAGE)
+    package = find_package(GGUF_PACKAGE)
     if package is None:
         return HUB_SMOLLM2
     target = CACHE / "smollm2-135m-instruct"

@@ -11,7 +11,6 @@ import os
 import platform
 import shutil
 import subprocess
-import sys
 import warnings
 from dataclasses import dataclass
 from importlib import metadata
@@ -38,7 +37,8 @@ class RunLog:
         self.directory.mkdir(parents=True, exist_ok=True)
         config.to_json(self.directory / "config.json")
         _write_json(self.directory / "environment.json", environment)
-        self._files = {name: open(self.directory / f"{name}.jsonl", "a", buffering=1, encoding="utf-8") for name in LOGS}
+        paths = {name: self.directory / f"{name}.jsonl" for name in LOGS}
+        self._files = {name: open(path, "a", buffering=1, encoding="utf-8") for name, path in paths.items()}
 
     def write(self, log, row):
         """Append ``row`` to "train", "eval" or "completions"; NaN and infinities become null."""
@@ -112,13 +112,17 @@ def read_jsonl(path):
     rows = []
     for number, line in enumerate(lines, 1):
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
+            if not isinstance(row, dict):
+                raise ValueError("no object")
+            rows.append(row)
         except ValueError as error:
             raise ValueError(f"{path}, line {number}: expected a JSON object. Got {line[:60]!r} ({error}).") from error
     return rows
 
 
 def is_finished(directory):
+    """Whether a run came to its end: ``finished.json``, written last, is there."""
     return (Path(directory) / "finished.json").is_file()
 
 
@@ -131,15 +135,16 @@ def set_aside(directory):
 
 
 def publish(directory, target, samples=4):
-    """Copy a finished run's logs, without the adapter and with its last ``samples`` sampled rollouts, below ``target``."""
+    """Copy a finished run's logs below ``target``: no adapter, only the last ``samples`` sampled rollouts."""
     run, target = read_run(directory), Path(target) / Path(directory).name
     if not run.finished:
         raise ValueError(f"only a finished run is published. {directory} has no finished.json; run it to its end.")
     target.mkdir(parents=True, exist_ok=True)
     for name in ("config.json", "environment.json", "finished.json", "train.jsonl", "eval.jsonl"):
         shutil.copyfile(run.directory / name, target / name)
+    kept = run.completions[max(0, len(run.completions) - samples) :]
     with open(target / "completions.jsonl", "w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in run.completions[-samples:])
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in kept)
     return target
 
 

@@ -49,9 +49,10 @@ def check_arguments(args, num_generations):
 class EntropyTap:
     """Top-K entropies from the hidden states of the loss's own forward pass, at no second forward.
 
-    A forward hook on the decoder keeps its last hidden states (detached) while the loss is computed. The
-    completion's are the last T positions, shifted by one; ``entropies`` checks that on the first call by
-    recomputing the exact entropy at some tokens and comparing it with the trainer's own.
+    A forward hook on the decoder keeps its last hidden states (detached) while the loss is computed. They come in
+    one of two layouts: rows padded to prompt + completion columns, as TRL and Unsloth's fallback have them, or
+    Unsloth's packed one, every row's tokens end to end in a single row. ``entropies`` checks on the first call
+    that it read them right, by recomputing the exact entropy at some tokens and comparing it with the trainer's own.
     """
 
     def __init__(self, top_k, temperature):
@@ -62,7 +63,7 @@ class EntropyTap:
 
     @contextmanager
     def listening(self, model):
-        """Record the decoder's last hidden states (B, P+T, D) of every forward of ``model`` inside the block."""
+        """Record the decoder's last hidden states of every forward of ``model`` inside the block."""
         handle = model.get_decoder().register_forward_hook(self._keep)
         try:
             yield
@@ -75,36 +76,55 @@ class EntropyTap:
         self._hidden.append(hidden.detach())
 
     @torch.no_grad()
-    def entropies(self, model, exact_nats, mask, log_vocabulary):
+    def entropies(self, model, exact_nats, mask, real, log_vocabulary):
         """Top-K normalised entropies, (B, T) float32 with 0 on padding.
 
         Args:
             exact_nats: (B, T) exact entropies in nats as the trainer computed them; mask: (B, T).
+            real: (B, columns of prompt and completion) true where a token is not padding.
 
         Raises:
             RuntimeError: the recorded hidden states do not reproduce ``exact_nats``.
         """
-        length = mask.shape[1]
-        if not self._hidden or any(part.shape[1] <= length for part in self._hidden):
-            raise RuntimeError(self._complaint(f"saw hidden states of shapes {[tuple(h.shape) for h in self._hidden]}"))
-        # The state at position t - 1 predicts token t.
-        hidden = torch.cat([part[:, -length - 1 : -1] for part in self._hidden])  # (B, T, D)
         tokens = mask.bool()
-        if hidden.shape[:2] != tokens.shape:
-            raise RuntimeError(self._complaint(f"saw {hidden.shape[0]} rows where the loss has {mask.shape[0]}"))
+        hidden = self._predicting_states(tokens, real.bool())  # (tokens, D)
         head = model.get_output_embeddings()
         score = lambda rows, top_k: hidden_state_entropy(rows, head.weight, top_k, head.bias, self.temperature)  # noqa: E731
         if not self._checked:
-            sample = tokens.nonzero()[:256]
-            rebuilt = score(hidden[sample[:, 0], sample[:, 1]], None)
-            expected = exact_nats[sample[:, 0], sample[:, 1]].float() / log_vocabulary
+            rebuilt = score(hidden[:256], None)
+            expected = exact_nats[tokens][:256].float() / log_vocabulary
             # bf16 logits differ in the third digit; another token's entropy differs far more.
-            if sample.numel() and (rebuilt - expected).abs().mean() > 0.02 * expected.mean() + 1e-4:
+            if len(rebuilt) and (rebuilt - expected).abs().mean() > 0.02 * expected.mean() + 1e-4:
                 raise RuntimeError(self._complaint("recomputed entropies that differ from the loss's own"))
-            self._checked = True
+            self._checked = len(rebuilt) > 0
         entropy = torch.zeros(tokens.shape, dtype=torch.float32, device=hidden.device)
-        entropy[tokens] = score(hidden[tokens], self.top_k)
+        entropy[tokens] = score(hidden, self.top_k)
         return entropy
+
+    def _predicting_states(self, tokens, real):
+        """(tokens, D): for each true place of ``tokens`` (B, T), the state at the position before it."""
+        rows, width = real.shape
+        row, column = tokens.nonzero(as_tuple=True)
+        column = column + width - tokens.shape[1] - 1
+        padded = self._last_rows(rows, width)
+        if padded is not None:
+            return padded[row, column]
+        # Unsloth packs row after row without padding; the rows it forwards next only verify the packed one.
+        lengths = real.sum(1)
+        packed = [part for part in self._hidden if part.shape[:2] == (1, int(lengths.sum()))]
+        if not packed or (column >= lengths[row] - 1).any():
+            raise RuntimeError(self._complaint(f"saw hidden states of shapes {[tuple(h.shape) for h in self._hidden]}"))
+        return packed[-1][0, (lengths.cumsum(0) - lengths)[row] + column]
+
+    def _last_rows(self, rows, width):
+        """The last recorded forwards joined to (rows, width, D), or None where they are not padded to ``width``."""
+        parts = []
+        for part in reversed(self._hidden):
+            if part.shape[1] != width or rows <= 0:
+                break
+            parts.insert(0, part)
+            rows -= part.shape[0]
+        return torch.cat(parts) if rows == 0 else None
 
     def _complaint(self, seen):
         return (

@@ -91,7 +91,7 @@ class TokenWeighted:
         if self._tap is None:
             entropy = (entropies.detach().float() / self._log_vocabulary).clamp(0.0, 1.0)
         else:
-            entropy = self._tap.entropies(self._policy, entropies, mask, self._log_vocabulary)
+            entropy = self._tap.entropies(self._policy, entropies, mask, self._real_tokens(batch), self._log_vocabulary)
         weights = self.token_weights(entropy, mask, batch["advantages"])
         self.last_rollouts = {**batch, "entropy": entropy, "weights": weights, "mask": mask}
         if self.model.training:
@@ -117,11 +117,17 @@ class TokenWeighted:
         finally:
             self._micro_batch = None
         if self.last_rollouts is None:
+            lineage = type(self).__mro__
             raise HookNotCalledError(
-                f"{type(self).__mro__[2].__name__} computed a loss without calling get_high_entropy_mask, so it trained "
+                f"{lineage[lineage.index(TokenWeighted) + 1].__name__} computed a loss without calling get_high_entropy_mask, so it trained "
                 "plain GRPO. Run notebook 00 to see which installed version differs from the tested set."
             )
         return loss
+
+    def _real_tokens(self, batch):
+        ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
+        # As Unsloth packs them: by id, not by mask, which also hides the tokens of truncated completions.
+        return ids != getattr(self.processing_class, "tokenizer", self.processing_class).pad_token_id
 
     def _calculate_rewards(self, inputs, *args, **kwargs):
         self._rewards = super()._calculate_rewards(inputs, *args, **kwargs)  # (all rollouts, functions)
@@ -184,6 +190,7 @@ class TokenWeighted:
         }
 
     def log(self, logs, start_time=None):
-        if self._sums is not None:
+        # An evaluation between two training logs must not take their sums.
+        if self._sums is not None and self.model.training:
             logs.update(self.diagnostics())
         super().log(logs, start_time)

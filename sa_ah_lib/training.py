@@ -1,8 +1,7 @@
 """One run from configuration to logs: load, train with the token-weighted trainer, evaluate, save."""
 
-import dataclasses
 import gc
-import json
+import sys
 import time
 from datetime import datetime, timezone
 from pathlib import Path
@@ -11,11 +10,11 @@ from sa_ah_lib import models  # first: it imports unsloth, which patches what fo
 
 import torch  # noqa: I001
 from datasets import Dataset
-from tqdm.auto import tqdm
+from tqdm import tqdm
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, set_seed
 
 from sa_ah_lib import data, runlog
-from sa_ah_lib.config import preset
+from sa_ah_lib.config import RunConfig, preset
 from sa_ah_lib.evaluation import evaluate, pass_at_1
 from sa_ah_lib.rewards import REWARD_FUNCS, reward_parts
 from sa_ah_lib.seam import SEAM_ARGUMENTS
@@ -229,16 +228,13 @@ def _summary(directory, seconds):
     }
 
 
-def main(path):
-    """Run a configuration file: ``python -m sa_ah_lib.training CONFIG.json``."""
-    from sa_ah_lib.config import RunConfig
-
-    print(json.dumps(dataclasses.asdict(run(RunConfig.from_json(path)).config), indent=2))
+def main():
+    """Run a configuration file: ``python -m sa_ah_lib.training CONFIG.json [RUNS]``."""
+    if len(sys.argv) not in (2, 3):
+        sys.exit("usage: python -m sa_ah_lib.training CONFIG.json [RUNS]")
+    finished = run(RunConfig.from_json(sys.argv[1]), *sys.argv[2:])
+    print(finished.directory)
 
 
 if __name__ == "__main__":
-    import sys
-
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m sa_ah_lib.training CONFIG.json")
-    main(sys.argv[1])
+    main()

@@ -79,7 +79,8 @@ def horizon_weights(entropy, mask, alpha):
         alpha: finite. 0 gives ones; a negative one amplifies (Section 5.2).
 
     Returns:
-        (B, T) float32: (0, 1] for alpha >= 0, at least 1 for alpha < 0, and 1 on padding.
+        (B, T) float32: at most 1 for alpha >= 0 (and above 0, unless float32 underflows), at least 1 for
+        alpha < 0, and 1 on padding.
 
     Raises:
         ValueError: other shapes, NaN or infinite entropy on a token, alpha not finite, or weights that

@@ -92,12 +92,14 @@ def arguments(directory, **changes):
     """``GRPOConfig`` for a CPU: two groups of four a micro-batch, 12 new tokens."""
     import trl
 
+    # A random model says <pad>, which Unsloth then takes for padding; a trained one does not.
     values = {
         **SEAM_ARGUMENTS, "output_dir": str(directory), "use_cpu": True, "bf16": False, "report_to": "none",
         "per_device_train_batch_size": 8, "num_generations": 4, "gradient_accumulation_steps": 1,
         "max_completion_length": 12, "temperature": 1.0, "beta": 0.0, "epsilon": 0.2, "learning_rate": 1e-2,
         "max_steps": 1, "logging_steps": 1, "save_strategy": "no", "disable_tqdm": True, "seed": 0,
-        "dataloader_pin_memory": False, **changes,
+        "dataloader_pin_memory": False, "optim": "adamw_torch",
+        "generation_kwargs": {"suppress_tokens": [PAD]}, **changes,
     }  # fmt: skip
     return trl.GRPOConfig(**values)
 
@@ -160,12 +162,25 @@ def micro_batch(groups=2, size=4, seed=0, left=0, right=0, shortest=1, longest=9
 def with_logps(batch, policy, ref_noise=0.3, old_noise=None, temperature=1.0, seed=5):
     """``batch`` with reference and, on request, old log-probabilities: the policy's own plus noise."""
     with torch.no_grad():
-        log_probs, _ = scores(_twin(policy), batch, None, temperature)
+        log_probs, _ = scores(twin(policy), batch, None, temperature)
     generator = torch.Generator().manual_seed(seed)
     noise = lambda scale: scale * torch.randn(log_probs.shape, generator=generator, dtype=torch.float64)  # noqa: E731
     ref = (log_probs + noise(ref_noise)).float() * batch["completion_mask"]
     old = {"old_per_token_logps": (log_probs + noise(old_noise)).float() * batch["completion_mask"]} if old_noise else {}
     return {**batch, "ref_per_token_logps": ref, **old}
+
+
+def in_unsloths_layout(batch):
+    """``batch`` with its log-probabilities where Unsloth expects them: rows shifted left over the prompt's padding."""
+    left = (batch["prompt_mask"] == 0).sum(1)
+    most, width = int(left.max()), batch["completion_ids"].shape[1]
+    moved = dict(batch)
+    for key in ("ref_per_token_logps", "old_per_token_logps"):
+        if key in batch:
+            moved[key] = torch.zeros(len(left), width + most)
+            for row, start in enumerate((most - left).tolist()):
+                moved[key][row, start : start + width] = batch[key][row]
+    return moved
 
 
 def scores(policy, batch, top_k=None, temperature=1.0):
@@ -180,8 +195,19 @@ def scores(policy, batch, top_k=None, temperature=1.0):
         logits = policy(input_ids=ids[None]).logits[0, len(prompt) - 1 : -1] / temperature  # (|o_i|, V)
         table = torch.log_softmax(logits, -1)
         log_probs.append(_spread(table.gather(1, completion[:, None])[:, 0], kept, width))
-        entropies.append(_spread(torch.stack([_entropy(line, top_k) for line in table.detach()]) if len(table) else table.sum(1), kept, width))
+        entropy = torch.tensor([_entropy(line, top_k) for line in table.detach().tolist()], dtype=torch.float64)
+        entropies.append(_spread(entropy, kept, width))
     return torch.stack(log_probs), torch.stack(entropies)
+
+
+def twin(policy):
+    """A float64 copy with clean gradients and the model class's own forward, whatever a trainer patched in."""
+    double = copy.deepcopy(policy).double()
+    # TRL's patched forward is still bound to the original.
+    for module in double.modules():
+        module.__dict__.pop("forward", None)
+    double.zero_grad()
+    return double
 
 
 def reference(policy, batch, *, alpha, scope, denominator="group", top_k=None, beta=0.0, epsilon=0.2, temperature=1.0):
@@ -190,8 +216,8 @@ def reference(policy, batch, *, alpha, scope, denominator="group", top_k=None, b
     Returns:
         The loss as a float and {parameter name: float64 gradient}.
     """
-    twin = _twin(policy)
-    log_probs, entropy = scores(twin, batch, top_k, temperature)
+    double = twin(policy)
+    log_probs, entropy = scores(double, batch, top_k, temperature)
     old = batch.get("old_per_token_logps", log_probs.detach())
     ref = batch.get("ref_per_token_logps", log_probs.detach())
     loss = reference_loss(
@@ -199,7 +225,7 @@ def reference(policy, batch, *, alpha, scope, denominator="group", top_k=None, b
         alpha=alpha, scope=scope, denominator=denominator, epsilon=epsilon, beta=beta,
     )  # fmt: skip
     loss.backward()
-    return loss.item(), gradients(twin)
+    return loss.item(), gradients(double)
 
 
 def loss_and_gradients(made, batch):
@@ -226,18 +252,9 @@ def worst_error(found, wanted):
     return max(abs(found[0] - wanted[0]) / max(abs(wanted[0]), 1e-3), *errors)
 
 
-def _twin(policy):
-    twin = copy.deepcopy(policy).double()
-    # TRL's patched forward still belongs to the original; the class's own takes its place again.
-    for module in twin.modules():
-        module.__dict__.pop("forward", None)
-    twin.zero_grad()
-    return twin
-
-
 def _entropy(line, top_k):
-    ordered = sorted(line.tolist(), reverse=True)[:top_k]
-    return torch.tensor(-sum(math.exp(x) * x for x in ordered) / math.log(len(line)), dtype=torch.float64)
+    ordered = sorted(line, reverse=True)[:top_k]
+    return -sum(math.exp(x) * x for x in ordered) / math.log(len(line))
 
 
 def _padded(rows, extra, from_left):

@@ -1,0 +1,59 @@
+"""Greedy evaluation: order, padding, and what counts as right."""
+
+import pytest
+
+pytest.importorskip("torch")
+
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from sa_ah_lib import data, evaluation
+from sa_ah_lib.config import preset
+
+
+@pytest.fixture
+def loaded(tiny_model_dir):
+    return AutoModelForCausalLM.from_pretrained(tiny_model_dir), AutoTokenizer.from_pretrained(tiny_model_dir)
+
+
+@pytest.fixture
+def problems():
+    return [data.Problem("1 + 2 =", "3"), data.Problem("1 + 2 + 3 + 4 + 5 + 6 + 7 =", "28"), data.Problem("9 - 5 =", "4")]
+
+
+def config(**changes):
+    return preset("micro-s", "zero-shot", max_completion_tokens=6, **changes)
+
+
+def test_batching_by_length_changes_neither_order_nor_completions(loaded, problems):
+    one = evaluation.evaluate(*loaded, problems, config(eval_batch_size=1), progress=False)
+    three = evaluation.evaluate(*loaded, problems, config(eval_batch_size=3), progress=False)
+    assert [row["question"] for row in one] == [problem.question for problem in problems]
+    assert one == three
+
+
+def test_the_models_mode_survives_an_evaluation(loaded, problems):
+    for training in (True, False):
+        loaded[0].train(training)
+        evaluation.evaluate(*loaded, problems, config(), progress=False)
+        assert loaded[0].training is training
+
+
+def test_an_evaluation_draws_nothing_from_the_random_state(loaded, problems):
+    import torch
+
+    before = torch.get_rng_state()
+    evaluation.evaluate(*loaded, problems, config(), progress=False)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    ("completion", "correct"),
+    [("<SOLUTION>3</SOLUTION>", True), ("1 + 2 = 3", True), ("<SOLUTION>3.0</SOLUTION>", True), ("4", False), ("", False)],
+)
+def test_pass_at_1_reads_the_answer_as_the_reward_does(loaded, monkeypatch, completion, correct):
+    tokenizer = loaded[1]
+    tokens = tokenizer(completion, add_special_tokens=False)["input_ids"]
+    monkeypatch.setattr(evaluation, "_greedy", lambda *a: [tokens])
+    rows = evaluation.evaluate(*loaded, [data.Problem("1 + 2 =", "3")], config(), progress=False)
+    assert rows[0]["correct"] is correct
+    assert evaluation.pass_at_1(rows) == (int(correct), 1)
