@@ -25,7 +25,7 @@ BATCH_READINGS = {"table": 4, "log": 2}
 
 _MICRO = {
     "dataset": "micro",
-    "learning_rate": 1e-3,
+    "learning_rate": 2e-4,
     "prompts_per_step": 8,
     "num_generations": 8,
     "gradient_accumulation_steps": 1,

@@ -106,9 +106,7 @@ def overview(runs, caption=None):
     figure, axes = plt.subplots(1, 2, figsize=(6.9, 2.7), layout="constrained")
     plot_pass_at_1(runs, axes[0])
     plot_reward(runs, axes[1])
-    figure.suptitle(caption or measured_caption(runs), fontsize=7, color="0.3")
-    plt.close(figure)  # else a notebook shows it twice: as the cell's value and as an open figure
-    return figure
+    return _captioned(figure, caption or measured_caption(runs))
 
 
 def measured_caption(runs):

@@ -19,8 +19,8 @@ pytestmark = pytest.mark.skipif(
     GRPOTrainer.__name__.startswith("Unsloth"), reason="Unsloth has replaced stock TRL in this process; see test_seam"
 )
 ALPHA, TOP_K = 0.7, 5
-# Measured worst on this model: 6.1e-6, float32 against float64.
-TOLERANCE = 1e-5
+# Worst measured 6.4e-6, float32 against float64; another machine's rounding gets room, a real mistake is 1e-3 and up.
+TOLERANCE = 2e-5
 
 
 @pytest.fixture(autouse=True)

@@ -243,13 +243,14 @@ def gradients(policy):
 def worst_error(found, wanted):
     """Largest relative difference of two (loss, gradients) pairs: of the loss, and of any parameter's gradient in norm.
 
-    A gradient that is almost zero beside the others is compared with a thousandth of the largest one.
+    What float32 cannot resolve gets a floor: a loss that cancels to less than 0.1 is compared with 0.1, a gradient that
+    is almost zero beside the others with a thousandth of the largest one.
     """
     assert found[1].keys() == wanted[1].keys() and wanted[1], "the two models must have the same parameters"
     norms = {name: gradient.norm().item() for name, gradient in wanted[1].items()}
     floor = 1e-3 * max(norms.values()) or 1.0
     errors = [(found[1][name] - wanted[1][name]).norm().item() / max(norms[name], floor) for name in norms]
-    return max(abs(found[0] - wanted[0]) / max(abs(wanted[0]), 1e-3), *errors)
+    return max(abs(found[0] - wanted[0]) / max(abs(wanted[0]), 0.1), *errors)
 
 
 def _entropy(line, top_k):
