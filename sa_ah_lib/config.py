@@ -154,9 +154,10 @@ class RunConfig:
         the methods that have none.
         """
         _check_choice("method", method, METHODS)
-        values, own = dict(METHODS[method]), METHODS[self.method]
+        # Its own method gives the run itself, also where an override changed the method's scope.
+        values, own = dict(METHODS[method]) if method != self.method else {}, METHODS[self.method]
         for name in ("steps", "alpha"):
-            if values[name] and own[name] and getattr(self, name) != own[name]:
+            if values.get(name) and own[name] and getattr(self, name) != own[name]:
                 values[name] = getattr(self, name)
         return self.replace(method=method, **{**values, **({} if alpha is None else {"alpha": alpha})})
 

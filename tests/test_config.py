@@ -226,10 +226,17 @@ def test_another_alpha_is_kept_by_siblings():
     assert [config.sibling(method).alpha for method in METHODS] == [0.0, 0.0, 0.25, 0.25]
 
 
+@pytest.mark.parametrize("changes", [{}, {"scope": "all"}, {"steps": 6}, {"alpha": 0.1, "denominator": "batch"}])
+def test_a_run_is_its_own_sibling(changes):
+    """A notebook draws a run beside its siblings; one that is not among them would leave nothing to draw."""
+    config = preset("micro-s", "sa-ah-grpo", **changes)
+    assert config.sibling("sa-ah-grpo") == config
+
+
 def test_differences_name_both_values():
     """The micro scales must say where they leave Table 1, and with which value."""
     changed = preset("micro-s", "grpo").differences()
-    assert changed["learning_rate"] == (5e-6, 1e-3)
+    assert changed["learning_rate"] == (5e-6, 2e-4)
     assert changed["num_generations"] == (4, 8)
     assert "alpha" not in changed and "model" not in changed
     assert preset("qwen2.5-3b", "grpo", steps=10, seed=9).differences() == {"steps": (150, 10)}
@@ -240,5 +247,5 @@ def test_the_notebook_s_view_is_escaped():
     page = preset("micro-s", "grpo", model="<script>x</script>", dataset="<b>")._repr_html_()
     assert "<script>" not in page and "<b>" not in page
     assert "&lt;script&gt;x&lt;/script&gt;" in page and "&lt;b&gt;" in page
-    assert "<td>learning_rate</td><td>0.001</td><td>5e-06</td>" in page
+    assert "<td>learning_rate</td><td>0.0002</td><td>5e-06</td>" in page
     assert "<td>beta</td><td>0.04</td><td></td>" in page

@@ -74,12 +74,18 @@ def test_worked_lines_are_true_and_earn_the_full_reward(splits):
             assert total_reward(micro.write_answer(item["metadata"]["expression"], item["answer"], "full"), item["answer"]) == 7.5
 
 
-def test_worked_share_falls_with_length():
+def test_worked_share_falls_and_slips_grow_with_length():
+    """The room that reinforcement learning finds: worked answers are right, direct ones to long problems often slip."""
     rng = random.Random(0)
     short, long = (" + ".join("1" * n) for n in (S.task_kwargs["min_terms"], S.task_kwargs["max_terms"]))
-    share = {e: sum(micro.draw_style(S, e, rng) in ("full", "steps") for _ in range(4000)) / 4000 for e in (short, long)}
-    assert share[short] == pytest.approx(S.worked[0], abs=0.04)
-    assert share[long] == pytest.approx(S.worked[1], abs=0.04)
+    for end, expression in enumerate((short, long)):
+        gold = str(len(expression) // 4 + 1)
+        drawn = [micro.draw_answer(S, expression, gold, rng) for _ in range(4000)]
+        direct = [text for text in drawn if "=" not in text]
+        slipped = [text for text in direct if not answers_match(extract_answer(text), float(gold))]
+        assert 1 - len(direct) / len(drawn) == pytest.approx(S.worked[end], abs=0.04)
+        assert len(slipped) / len(direct) == pytest.approx(S.slips[end], abs=0.05)
+        assert all(answers_match(extract_answer(text), float(gold)) for text in drawn if "=" in text)
 
 
 def test_splits_and_corpus_are_disjoint(splits):

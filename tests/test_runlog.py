@@ -167,7 +167,7 @@ def test_publish_copies_the_logs_and_the_last_samples(directory, tmp_path, sampl
     assert (run.config, run.environment, run.train, run.eval) == (
         source.config, source.environment, source.train, source.eval)  # fmt: skip
     assert run.finished and [row["advantage"] for row in run.completions] == kept
-    names = {f"{name}.json" for name in ("config", "environment", "finished")} | {f"{name}.jsonl" for name in runlog.LOGS}
+    names = {"config.json", "environment.json", "finished.json", *(f"{name}.jsonl" for name in runlog.LOGS)}
     assert {path.name for path in target.iterdir()} == names
 
 
