@@ -19,7 +19,6 @@ import time
 import weakref
 from pathlib import Path
 
-os.environ.setdefault("UNSLOTH_ALLOW_CPU", "1")
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
