@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sa_ah_lib import models  # first: it imports unsloth, which patches what follows
 
-from sa_ah_lib import data  # noqa: I001
+from sa_ah_lib import data
 from sa_ah_lib.config import preset
 from sa_ah_lib.display import table
 
@@ -48,7 +48,8 @@ class Report(list):
 
     def __str__(self):
         return "\n".join(
-            f"{'PASS' if c.passed else 'FAIL'}  {c.name}: {c.found}" + ("" if c.passed else f"  -> {c.remedy}") for c in self
+            f"{'PASS' if c.passed else 'FAIL'}  {c.name}: {c.found}" + ("" if c.passed else f"  -> {c.remedy}")
+            for c in self
         )
 
 
@@ -60,10 +61,16 @@ def check_environment(runs_dir="runs", scale="auto", data_dir=None):
     """
     config = preset(models.resolve_scale(scale), "sa-ah-grpo")
     report = Report(_version(name, wanted) for name, wanted in TESTED_VERSIONS.items())
-    report.append(_attempt("device", models.device_name, "a CUDA build of torch uses the GPU; on a CPU use SCALE='micro-s'"))
-    report.append(_attempt("problems", lambda: _problems(config, data_dir), "set DATA to a GSM8K directory, or SCALE='micro-s'"))
+    report.append(
+        _attempt("device", models.device_name, "a CUDA build of torch uses the GPU; on a CPU use SCALE='micro-s'")
+    )
+    report.append(
+        _attempt("problems", lambda: _problems(config, data_dir), "set DATA to a GSM8K directory, or SCALE='micro-s'")
+    )
     report.append(_attempt("model", lambda: _model(config), "go online once, or set SCALE to 'micro-s' or 'smollm2'"))
-    report.append(_attempt("runs directory", lambda: _disk(runs_dir), "set RUNS to a writable directory with 2 GB free"))
+    report.append(
+        _attempt("runs directory", lambda: _disk(runs_dir), "set RUNS to a writable directory with 2 GB free")
+    )
     report.append(
         _attempt("the seam's hook", _train_two_steps, "reinstall the tested versions above; the hook must be called")
     )

@@ -23,7 +23,9 @@ def evaluate(model, tokenizer, problems, config, step=0, progress=True):
         or None), correct (bool), tokens (completion length), truncated (bool), reward (total), completion (text).
     """
     prompts = [
-        tokenizer.apply_chat_template(messages(p.question, config.system_prompt), add_generation_prompt=True, tokenize=False)
+        tokenizer.apply_chat_template(
+            messages(p.question, config.system_prompt), add_generation_prompt=True, tokenize=False
+        )
         for p in problems
     ]
     encoded = tokenizer(prompts, add_special_tokens=False)["input_ids"]
@@ -33,7 +35,7 @@ def evaluate(model, tokenizer, problems, config, step=0, progress=True):
         for start in range(0, len(order), config.eval_batch_size):
             batch = order[start : start + config.eval_batch_size]
             completions = _greedy(model, tokenizer, [encoded[i] for i in batch], config.max_completion_tokens)
-            for index, tokens in zip(batch, completions):
+            for index, tokens in zip(batch, completions, strict=True):
                 rows[index] = _row(problems[index], index, step, tokens, tokenizer, config.max_completion_tokens)
             bar.update(len(batch))
     return rows

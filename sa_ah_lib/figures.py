@@ -71,7 +71,7 @@ def plot_reward(runs, ax=None, window=9):
         ax.plot(steps, rewards, color=style["color"], alpha=0.25, linewidth=0.6)
         smooth, middle = running_mean(rewards, window)
         ax.plot(np.array(steps)[middle], smooth, color=style["color"], linestyle=style["linestyle"], label=label)
-    ax.set(xlabel="training step", ylabel="mean reward (max 7.5)")
+    ax.set(xlabel="training step", ylabel=f"mean reward (max 7.5; bold: {window}-step mean)")
     ax.legend()
     return ax
 
@@ -110,7 +110,7 @@ def overview(runs, caption=None):
 
 
 def measured_caption(runs):
-    """"measured: scale, problems, seed, date" of runs of one scale."""
+    """ "measured: scale, problems, seed, date" of runs of one scale."""
     members = list(runs.values())
     first = members[0]
     seeds = ", ".join(str(seed) for seed in sorted({run.config.seed for run in members}))

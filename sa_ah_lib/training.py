@@ -3,12 +3,12 @@
 import gc
 import sys
 import time
-from datetime import datetime, timezone
+from datetime import datetime, UTC
 from pathlib import Path
 
 from sa_ah_lib import models  # first: it imports unsloth, which patches what follows
 
-import torch  # noqa: I001
+import torch
 from datasets import Dataset
 from tqdm import tqdm
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, set_seed
@@ -16,7 +16,7 @@ from transformers import PrinterCallback, ProgressCallback, TrainerCallback, set
 from sa_ah_lib import data, runlog
 from sa_ah_lib.config import RunConfig, preset
 from sa_ah_lib.evaluation import evaluate, pass_at_1
-from sa_ah_lib.rewards import REWARD_FUNCS, reward_parts
+from sa_ah_lib.rewards import REWARD_FUNCS
 from sa_ah_lib.seam import SEAM_ARGUMENTS
 from sa_ah_lib.trainer import sa_ah_trainer_class
 
@@ -213,7 +213,7 @@ def _environment(config, loaded, splits):
     return runlog.environment(
         device=loaded.device,
         threads=torch.get_num_threads(),
-        started=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
         data={"source": splits.source, "sha256": splits.sha256},
         parameters=sum(p.numel() for p in loaded.model.parameters()),
     )
@@ -222,7 +222,7 @@ def _environment(config, loaded, splits):
 def _summary(directory, seconds):
     scores = {step: correct / total for step, (correct, total) in runlog.read_run(directory).pass_at_1.items()}
     return {
-        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
         "pass_at_1": scores,
     }

@@ -63,7 +63,9 @@ def hidden_state_entropy(hidden, lm_head, top_k=500, bias=None, temperature=1.0,
         raise ValueError(f"temperature must be above 0. Got {temperature}.")
     rows = max(1, max_elements // lm_head.shape[0])
     chunks = [
-        normalized_entropy(torch.nn.functional.linear(part.to(lm_head.dtype), lm_head, bias).float() / temperature, top_k)
+        normalized_entropy(
+            torch.nn.functional.linear(part.to(lm_head.dtype), lm_head, bias).float() / temperature, top_k
+        )
         for part in hidden.split(rows)
     ]
     return torch.cat(chunks) if chunks else hidden.new_zeros(0, dtype=torch.float32)  # (N,)
@@ -95,7 +97,9 @@ def horizon_weights(entropy, mask, alpha):
         raise ValueError("entropy must be finite on every completion token. Got NaN or infinity.")
     weights = torch.where(tokens, torch.exp(-alpha * spent), 1.0)  # (B, T)
     if not torch.isfinite(weights).all():
-        raise ValueError(f"alpha = {alpha} overflows float32 on completions of {mask.shape[1]} tokens; use a larger one.")
+        raise ValueError(
+            f"alpha = {alpha} overflows float32 on completions of {mask.shape[1]} tokens; use a larger one."
+        )
     return weights
 
 
@@ -220,7 +224,9 @@ def check_top_k(top_k):
 
 def _check_pair(name, values, mask):
     if mask.dim() != 2 or values.shape != mask.shape:
-        raise ValueError(f"{name} and mask must have one shape (B, T). Got {tuple(values.shape)} and {tuple(mask.shape)}.")
+        raise ValueError(
+            f"{name} and mask must have one shape (B, T). Got {tuple(values.shape)} and {tuple(mask.shape)}."
+        )
 
 
 def _positive(total):

@@ -17,7 +17,11 @@ def loaded(tiny_model_dir):
 
 @pytest.fixture
 def problems():
-    return [data.Problem("1 + 2 =", "3"), data.Problem("1 + 2 + 3 + 4 + 5 + 6 + 7 =", "28"), data.Problem("9 - 5 =", "4")]
+    return [
+        data.Problem("1 + 2 =", "3"),
+        data.Problem("1 + 2 + 3 + 4 + 5 + 6 + 7 =", "28"),
+        data.Problem("9 - 5 =", "4"),
+    ]
 
 
 def config(**changes):
@@ -48,7 +52,13 @@ def test_an_evaluation_draws_nothing_from_the_random_state(loaded, problems):
 
 @pytest.mark.parametrize(
     ("completion", "correct"),
-    [("<SOLUTION>3</SOLUTION>", True), ("1 + 2 = 3", True), ("<SOLUTION>3.0</SOLUTION>", True), ("4", False), ("", False)],
+    [
+        ("<SOLUTION>3</SOLUTION>", True),
+        ("1 + 2 = 3", True),
+        ("<SOLUTION>3.0</SOLUTION>", True),
+        ("4", False),
+        ("", False),
+    ],
 )
 def test_pass_at_1_reads_the_answer_as_the_reward_does(loaded, monkeypatch, completion, correct):
     tokenizer = loaded[1]

@@ -7,6 +7,9 @@ import random
 import pytest
 
 from sa_ah_lib import micro
+from sa_ah_lib.config import preset
+from sa_ah_lib.data import Problem
+from sa_ah_lib.evaluation import evaluate, pass_at_1
 from sa_ah_lib.rewards import TAGS, answers_match, extract_answer, gold_answer, total_reward
 
 S = micro.RECIPES["micro-s"]
@@ -22,12 +25,15 @@ def splits():
     return micro.held_out(S)
 
 
-@pytest.mark.parametrize("text", [
-    "".join(map(chr, range(128))),
-    "Janet's ducks lay 16 eggs; she sells 12.50 of them -- for $2 each?\n\n#### 18",
-    " 12+7=19\n19 - 5 = 14  ",
-    "naïve 日本 −3 × 4",
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "".join(map(chr, range(128))),
+        "Janet's ducks lay 16 eggs; she sells 12.50 of them -- for $2 each?\n\n#### 18",
+        " 12+7=19\n19 - 5 = 14  ",
+        "naïve 日本 −3 × 4",
+    ],
+)
 def test_any_text_round_trips(tokenizer, text):
     assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
 
@@ -71,7 +77,10 @@ def test_worked_lines_are_true_and_earn_the_full_reward(splits):
         lines = micro.worked_steps(item["metadata"]["expression"])
         assert all(eval(line.replace("=", "==")) for line in lines)  # noqa: S307 - our own arithmetic
         if len(lines) > 4:
-            assert total_reward(micro.write_answer(item["metadata"]["expression"], item["answer"], "full"), item["answer"]) == 7.5
+            assert (
+                total_reward(micro.write_answer(item["metadata"]["expression"], item["answer"], "full"), item["answer"])
+                == 7.5
+            )
 
 
 def test_worked_share_falls_and_slips_grow_with_length():
@@ -98,8 +107,10 @@ def test_splits_and_corpus_are_disjoint(splits):
 def test_builds_repeat_to_the_byte(tmp_path, monkeypatch):
     tiny = micro.replace(S, hidden=32, layers=1, heads=2, inter=32, corpus=300, batch=16)
     monkeypatch.setitem(micro.RECIPES, "micro-s", tiny)
-    paths = [micro.build("micro-s", tmp_path / str(seed) / str(n), seed=seed, steps=3, progress=False)
-             for seed, n in ((1, 0), (1, 1), (2, 0))]
+    paths = [
+        micro.build("micro-s", tmp_path / str(seed) / str(n), seed=seed, steps=3, progress=False)
+        for seed, n in ((1, 0), (1, 1), (2, 0))
+    ]
     digests = [hashlib.sha256((path / "model.safetensors").read_bytes()).hexdigest() for path in paths]
     assert digests[0] == digests[1] != digests[2]
 
@@ -124,7 +135,9 @@ def test_shipped_weights_are_the_recipe_and_answer_in_the_band(scale, splits):
     model, tok = AutoModelForCausalLM.from_pretrained(path), AutoTokenizer.from_pretrained(path)
     assert model.dtype == torch.float32
     assert sum(p.numel() for p in model.parameters()) == facts["parameters"]
-    assert 0.2 < micro.pass_at_1(model, tok, splits[0][:60]) < 0.85
+    problems = [Problem(item["question"], item["answer"]) for item in splits[0][:60]]
+    rows = evaluate(model, tok, problems, preset(scale, "zero-shot"), progress=False)
+    assert 0.2 < pass_at_1(rows)[0] / 60 < 0.85
     assert 0.3 <= facts["zero_shot_pass_at_1"] <= 0.7
 
 

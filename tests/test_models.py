@@ -19,7 +19,8 @@ def test_auto_scale_follows_the_device(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("cuda", "bf16", "dtype"), [(False, False, torch.float32), (True, True, torch.bfloat16), (True, False, torch.float16)]
+    ("cuda", "bf16", "dtype"),
+    [(False, False, torch.float32), (True, True, torch.bfloat16), (True, False, torch.float16)],
 )
 def test_precision_suits_the_card(monkeypatch, cuda, bf16, dtype):
     """A T4 has no bfloat16: asking for it there would fail hours later or train in emulation."""

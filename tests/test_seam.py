@@ -93,7 +93,12 @@ def test_every_seam_argument_is_checked(tmp_path):
 
     good = tiny.arguments(tmp_path)
     check_arguments(good, 4)
-    other = {"top_entropy_quantile": 1.0, "loss_type": "dapo", "importance_sampling_level": "sequence", "scale_rewards": "none"}
+    other = {
+        "top_entropy_quantile": 1.0,
+        "loss_type": "dapo",
+        "importance_sampling_level": "sequence",
+        "scale_rewards": "none",
+    }
     for name, value in SEAM_ARGUMENTS.items():
         changed = SimpleNamespace(**{**vars(good), name: other.get(name, 2 if type(value) is int else not value)})
         with pytest.raises(ValueError, match=f"{name} must be .* Got "):
@@ -116,7 +121,9 @@ def test_trl_shuffles_our_tensors_with_its_own():
     from trl.trainer.utils import shuffle_sequence_dict
 
     rows = torch.arange(32)
-    made = shuffle_sequence_dict({"prompt_ids": rows[:, None], "num_items_in_batch": torch.tensor(9), "rollout_group": rows * 2})
+    made = shuffle_sequence_dict(
+        {"prompt_ids": rows[:, None], "num_items_in_batch": torch.tensor(9), "rollout_group": rows * 2}
+    )
     assert torch.equal(made["prompt_ids"][:, 0] * 2, made["rollout_group"])
     assert not torch.equal(made["rollout_group"], rows * 2)
     assert made["num_items_in_batch"] == 9
@@ -128,7 +135,9 @@ def test_a_generation_is_one_micro_batch(tmp_path):
 
     made = tiny.arguments(tmp_path, gradient_accumulation_steps=2)
     assert made.generation_batch_size == made.per_device_train_batch_size
-    assert "self.args.gradient_accumulation_steps % generate_every != 0" in inspect.getsource(stock()._generate_and_score_completions)
+    assert "self.args.gradient_accumulation_steps % generate_every != 0" in inspect.getsource(
+        stock()._generate_and_score_completions
+    )
 
 
 # --- the entropy tap's two layouts -----------------------------------------------------------------------------------
@@ -169,9 +178,13 @@ def test_the_tap_reads_both_layouts(layout):
     _, exact = tiny.scores(policy, batch, None)
     _, wanted = tiny.scores(policy, batch, 5)
     nats = torch.zeros(mask.shape)
-    nats[mask.bool()] = exact[batch["completion_mask"].bool()].float() * float(torch.log(torch.tensor(float(tiny.VOCABULARY))))
+    nats[mask.bool()] = exact[batch["completion_mask"].bool()].float() * float(
+        torch.log(torch.tensor(float(tiny.VOCABULARY)))
+    )
     found = tap.entropies(policy, nats, mask, real, float(torch.log(torch.tensor(float(tiny.VOCABULARY)))))
-    torch.testing.assert_close(found[mask.bool()], wanted[batch["completion_mask"].bool()].float(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        found[mask.bool()], wanted[batch["completion_mask"].bool()].float(), rtol=1e-4, atol=1e-5
+    )
     assert (found[mask == 0] == 0).all()
 
 
@@ -206,7 +219,10 @@ def check_unsloth():
     from sa_ah_lib.seam import EntropyTap
     from sa_ah_lib.trainer import sa_ah_trainer_class
 
-    report = {"bases": [c.__name__ for c in sa_ah_trainer_class().__mro__[1:3]], "hook": parameters(trl.GRPOTrainer.get_high_entropy_mask)}
+    report = {
+        "bases": [c.__name__ for c in sa_ah_trainer_class().__mro__[1:3]],
+        "hook": parameters(trl.GRPOTrainer.get_high_entropy_mask),
+    }
     shapes, states = [], EntropyTap._predicting_states
 
     def recording(tap, tokens, real):
@@ -218,7 +234,9 @@ def check_unsloth():
     for name, (layout, top_k, scope, denominator, beta, old) in CASES.items():
         os.environ.pop("UNSLOTH_GRPO_SEQ_PACKING", None)
         os.environ.update(LAYOUTS[layout])
-        made = _unsloth_trainer(tiny, tiny.model(), beta=beta, alpha=ALPHA, scope=scope, denominator=denominator, entropy_top_k=top_k)
+        made = _unsloth_trainer(
+            tiny, tiny.model(), beta=beta, alpha=ALPHA, scope=scope, denominator=denominator, entropy_top_k=top_k
+        )
         made.args.unsloth_grpo_mini_batch = 4 if layout == "chunks" else 1
         batch = tiny.with_logps(tiny.micro_batch(left=1, right=2), made.model, old_noise=old)
         wanted = tiny.reference(
@@ -256,7 +274,9 @@ def _unsloth_accumulation(tiny):
 
 def _unsloth_training(tiny):
     """Two optimizer steps with real generation and LoRA: what moved, what was logged."""
-    made = _unsloth_trainer(tiny, tiny.with_lora(tiny.model()), beta=0.04, max_steps=2, alpha=ALPHA, entropy_top_k=TOP_K)
+    made = _unsloth_trainer(
+        tiny, tiny.with_lora(tiny.model()), beta=0.04, max_steps=2, alpha=ALPHA, entropy_top_k=TOP_K
+    )
     before = {n: p.detach().clone() for n, p in made.model.named_parameters()}
     made.train()
     moved = [n for n, p in made.model.named_parameters() if not before[n].equal(p)]
@@ -307,7 +327,9 @@ def test_unsloths_loss_and_every_gradient_are_the_papers(unsloth, case):
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_cases_ran_in_the_layout_they_name(unsloth, layout):
     """A switch that Unsloth ignores would test one layout three times."""
-    seen = [shape for name, shapes in unsloth["shapes"].items() if name.startswith(f"{layout}, top-K") for shape in shapes]
+    seen = [
+        shape for name, shapes in unsloth["shapes"].items() if name.startswith(f"{layout}, top-K") for shape in shapes
+    ]
     rows = {shape[0] for shape in seen}
     assert rows == {"packed": {1}, "padded": {8}, "chunks": {2}}[layout]
 

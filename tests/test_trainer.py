@@ -31,7 +31,9 @@ def plain_head(monkeypatch):
 @pytest.fixture
 def build(tmp_path):
     """``tiny.trainer`` on stock TRL, with this file's alpha."""
-    return lambda policy=None, base=GRPOTrainer, **rest: tiny.trainer(tmp_path, policy, base, **{"alpha": ALPHA, **rest})
+    return lambda policy=None, base=GRPOTrainer, **rest: tiny.trainer(
+        tmp_path, policy, base, **{"alpha": ALPHA, **rest}
+    )
 
 
 def same(found, wanted, tolerance=TOLERANCE):
@@ -111,7 +113,10 @@ def test_unweighted_batch_denominator_is_trls_own_loss(build, tmp_path):
 def test_sixteen_rollouts_at_once_equal_two_micro_batches_of_eight(build, top_k):
     """Gradient accumulation changing the objective: what the group denominator is for."""
     whole = tiny.micro_batch(groups=4)
-    halves = [{key: value if value.ndim == 0 else value[part] for key, value in whole.items()} for part in (slice(0, 8), slice(8, 16))]
+    halves = [
+        {key: value if value.ndim == 0 else value[part] for key, value in whole.items()}
+        for part in (slice(0, 8), slice(8, 16))
+    ]
     errors = {}
     for denominator in ("group", "batch"):
         made = build(denominator=denominator, entropy_top_k=top_k, config={"per_device_train_batch_size": 16})
@@ -275,7 +280,9 @@ def by_position(*spreads):
 
 
 def examples(count=2):
-    return [{"prompt": [{"role": "user", "content": question}]} for question in tiny.QUESTIONS[:count] for _ in range(4)]
+    return [
+        {"prompt": [{"role": "user", "content": question}]} for question in tiny.QUESTIONS[:count] for _ in range(4)
+    ]
 
 
 def test_reward_threshold_silences_exactly_the_groups_below_it(build):
@@ -305,7 +312,10 @@ def test_training_moves_parameters_and_keeps_rows_together(build):
     made.train()
     assert any(not torch.equal(before[name], value) for name, value in made.model.state_dict().items())
     rows, tokenizer = made.last_rollouts, made.processing_class
-    texts = [tokenizer.decode(ids[mask.bool()], skip_special_tokens=True) for ids, mask in zip(rows["completion_ids"], rows["completion_mask"])]
+    texts = [
+        tokenizer.decode(ids[mask.bool()], skip_special_tokens=True)
+        for ids, mask in zip(rows["completion_ids"], rows["completion_mask"])
+    ]
     chats = [[{"content": text}] for text in texts]
     expected = torch.tensor(tiny.digit_share(chats)) + torch.tensor(tiny.first_letter(chats))
     torch.testing.assert_close(rows["rewards"], expected)
@@ -322,7 +332,9 @@ def diagnostics_by_hand(parts, alpha, threshold):
     tokens, negative, spreads, signs = [], [], [], []
     for rows in parts:
         for i, advantage in enumerate(rows["advantages"].tolist()):
-            kept = [(h.item(), w.item()) for h, w, m in zip(rows["entropy"][i], rows["weights"][i], rows["mask"][i]) if m]
+            kept = [
+                (h.item(), w.item()) for h, w, m in zip(rows["entropy"][i], rows["weights"][i], rows["mask"][i]) if m
+            ]
             tokens += kept
             negative += kept if advantage < 0 else []
             signs.append(advantage < 0)

@@ -43,7 +43,9 @@ def test_entropy_of_a_uniform_distribution_is_one_and_of_a_certain_token_zero():
     assert normalized_entropy(certain, 2) == 0.0
 
 
-@pytest.mark.parametrize(("top_k", "expected"), [(1, 0.25), (2, 0.5), (3, 0.6875), (4, 0.875), (500, 0.875), (None, 0.875)])
+@pytest.mark.parametrize(
+    ("top_k", "expected"), [(1, 0.25), (2, 0.5), (3, 0.6875), (4, 0.875), (500, 0.875), (None, 0.875)]
+)
 def test_entropy_of_a_known_distribution(top_k, expected):
     """Renormalising the top K, dividing by log K, or taking the smallest K."""
     close(normalized_entropy(KNOWN[torch.tensor([2, 0, 3, 1])], top_k), torch.tensor(expected))
@@ -132,7 +134,13 @@ def test_horizon_is_inclusive_of_the_token_itself():
 
 @pytest.mark.parametrize(
     ("mask", "exponents"),
-    [((0, 1, 1), (0, 0.4, 0.5)), ((1, 0, 1), (0.2, 0, 0.3)), ((1, 1, 0), (0.2, 0.6, 0)), ((0, 1, 0), (0, 0.4, 0)), ((0, 0, 0), (0, 0, 0))],
+    [
+        ((0, 1, 1), (0, 0.4, 0.5)),
+        ((1, 0, 1), (0.2, 0, 0.3)),
+        ((1, 1, 0), (0.2, 0.6, 0)),
+        ((0, 1, 0), (0, 0.4, 0)),
+        ((0, 0, 0), (0, 0, 0)),
+    ],
 )
 def test_padding_adds_nothing_wherever_it_stands(mask, exponents):
     """Entropy under padding leaks into later tokens; even NaN there must not matter. Includes one token, and none."""
@@ -219,7 +227,9 @@ def named_mean(weights, mask, loss, groups, denominator):
     if denominator == "group":
         labels = sorted(set(groups.tolist()))
         return sum(ratio([i for i in rows if groups[i] == g]) for g in labels) / len(labels)
-    means = [sum(weights[i, t].item() * loss[i, t].item() for _, t in cells([i])) / max(1, int(mask[i].sum())) for i in rows]
+    means = [
+        sum(weights[i, t].item() * loss[i, t].item() for _, t in cells([i])) / max(1, int(mask[i].sum())) for i in rows
+    ]
     return sum(means) / len(means)
 
 
@@ -276,7 +286,14 @@ def test_reference_loss_worked_by_hand():
     """Everything else is compared with it, so it is checked with pencil and paper: clipping, weights, KL."""
     lp = torch.tensor([[math.log(1.5), 0.0], [math.log(1.5), 0.0]], dtype=torch.float64)
     mask = torch.tensor([[1, 0], [1, 1]])
-    args = (lp, torch.zeros(2, 2), lp + math.log(2), torch.tensor([[0.3, 9.0], [0.2, 0.4]]), mask, torch.tensor([1.0, -1.0]))
+    args = (
+        lp,
+        torch.zeros(2, 2),
+        lp + math.log(2),
+        torch.tensor([[0.3, 9.0], [0.2, 0.4]]),
+        mask,
+        torch.tensor([1.0, -1.0]),
+    )
     groups = torch.tensor([0, 0])
     # Ratio 1.5 is clipped to 1.2 for the good rollout and not for the bad one (the minimum is taken).
     a, b = math.exp(-0.2), math.exp(-0.6)
@@ -308,7 +325,10 @@ ADVANTAGES = torch.zeros(2)
         (lambda: normalized_entropy(torch.zeros(3), 0), "at least 1, or None .* Got 0"),
         (lambda: normalized_entropy(torch.zeros(3), 2.0), "whole number .* Got 2.0"),
         (lambda: normalized_entropy(torch.zeros(3), True), "whole number .* Got True"),
-        (lambda: hidden_state_entropy(torch.zeros(2, 4), torch.zeros(9, 5)), r"\(N, D\) and lm_head \(V, D\)\. Got \(2, 4\) and \(9, 5\)"),
+        (
+            lambda: hidden_state_entropy(torch.zeros(2, 4), torch.zeros(9, 5)),
+            r"\(N, D\) and lm_head \(V, D\)\. Got \(2, 4\) and \(9, 5\)",
+        ),
         (lambda: hidden_state_entropy(torch.zeros(1, 2, 5), torch.zeros(9, 5)), r"Got \(1, 2, 5\)"),
         (lambda: hidden_state_entropy(torch.zeros(2, 5), torch.zeros(9, 5), temperature=0.0), r"above 0\. Got 0\.0"),
         (lambda: hidden_state_entropy(torch.zeros(2, 5), torch.zeros(9, 5), top_k=0), "at least 1"),

@@ -66,7 +66,9 @@ def with_lora(base, seed=0):
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(seed)
-    wrapped = get_peft_model(base, LoraConfig(r=4, lora_alpha=8, lora_dropout=0.0, target_modules=["q_proj", "v_proj", "up_proj"]))
+    wrapped = get_peft_model(
+        base, LoraConfig(r=4, lora_alpha=8, lora_dropout=0.0, target_modules=["q_proj", "v_proj", "up_proj"])
+    )
     for name, parameter in wrapped.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.1)
@@ -104,7 +106,9 @@ def arguments(directory, **changes):
     return trl.GRPOConfig(**values)
 
 
-def trainer(directory, policy=None, base=None, reward_funcs=(digit_share, first_letter), train_dataset=None, config=None, **rule):
+def trainer(
+    directory, policy=None, base=None, reward_funcs=(digit_share, first_letter), train_dataset=None, config=None, **rule
+):
     """A token-weighted trainer on a tiny model.
 
     Args:
@@ -166,7 +170,9 @@ def with_logps(batch, policy, ref_noise=0.3, old_noise=None, temperature=1.0, se
     generator = torch.Generator().manual_seed(seed)
     noise = lambda scale: scale * torch.randn(log_probs.shape, generator=generator, dtype=torch.float64)  # noqa: E731
     ref = (log_probs + noise(ref_noise)).float() * batch["completion_mask"]
-    old = {"old_per_token_logps": (log_probs + noise(old_noise)).float() * batch["completion_mask"]} if old_noise else {}
+    old = (
+        {"old_per_token_logps": (log_probs + noise(old_noise)).float() * batch["completion_mask"]} if old_noise else {}
+    )
     return {**batch, "ref_per_token_logps": ref, **old}
 
 
@@ -237,7 +243,11 @@ def loss_and_gradients(made, batch):
 
 
 def gradients(policy):
-    return {n: torch.zeros_like(p).double() if p.grad is None else p.grad.double() for n, p in policy.named_parameters() if p.requires_grad}
+    return {
+        n: torch.zeros_like(p).double() if p.grad is None else p.grad.double()
+        for n, p in policy.named_parameters()
+        if p.requires_grad
+    }
 
 
 def worst_error(found, wanted):

@@ -11,7 +11,6 @@ top-K path, since micro-l's vocabulary is smaller than K.
 
 import argparse
 import json
-import os
 import statistics
 import sys
 import tempfile
@@ -22,15 +21,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from sa_ah_lib import models  # noqa: E402  (first: it imports unsloth, which patches what follows)
-
+import tiny  # noqa: E402
 import torch  # noqa: E402, I001
 import trl  # noqa: E402
 from peft import LoraConfig, get_peft_model  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM  # noqa: E402
 
-import tiny  # noqa: E402
+from sa_ah_lib import models  # noqa: E402  (first: it imports unsloth, which patches what follows)
 from sa_ah_lib.config import LORA_TARGETS  # noqa: E402
 from sa_ah_lib.micro import shipped_path  # noqa: E402
 from sa_ah_lib.trainer import GROUP_KEY, REWARD_KEY, sa_ah_trainer_class  # noqa: E402
@@ -61,9 +59,17 @@ def load(chosen):
         heads = max(1, chosen.hidden // 64)
         base = Qwen2ForCausalLM(
             Qwen2Config(
-                vocab_size=chosen.vocab, hidden_size=chosen.hidden, intermediate_size=3 * chosen.hidden,
-                num_hidden_layers=chosen.layers, num_attention_heads=heads, num_key_value_heads=heads,
-                initializer_range=0.2, tie_word_embeddings=True, bos_token_id=None, eos_token_id=1, pad_token_id=0,
+                vocab_size=chosen.vocab,
+                hidden_size=chosen.hidden,
+                intermediate_size=3 * chosen.hidden,
+                num_hidden_layers=chosen.layers,
+                num_attention_heads=heads,
+                num_key_value_heads=heads,
+                initializer_range=0.2,
+                tie_word_embeddings=True,
+                bos_token_id=None,
+                eos_token_id=1,
+                pad_token_id=0,
             )  # fmt: skip
         )
     else:

@@ -1,0 +1,49 @@
+"""The micro models' tokenizer: bytes, and the few phrases that would cost time as bytes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sa_ah_lib.rewards import TAGS
+
+PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
+CONTEXT = 512
+CHAT_TEMPLATE = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+# One ordinary token each, like the tags: tokens are time. All other text is single bytes.
+PHRASES = ("State the final answer to the following arithmetic problem: ", " + ", " - ", " =", "user\n", "assistant\n")
+
+
+def build_tokenizer() -> Any:
+    """A byte-level tokenizer of 269 tokens: bytes, chat marks, and the four tags and ``PHRASES`` as ordinary tokens.
+
+    Every text round-trips. A ``PreTrainedTokenizerFast`` with left padding and a ChatML-like template.
+    """
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    # No merges, so that a loader which puts Qwen2's own word splitting in its place changes nothing.
+    vocabulary = [PAD, START, END, *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    tok = Tokenizer(models.BPE({token: i for i, token in enumerate(vocabulary)}, []))
+    tok.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tok.decoder = decoders.ByteLevel()
+    tok.add_special_tokens([PAD, START, END])
+    tok.add_tokens([AddedToken(text, special=False, normalized=False) for text in (*TAGS, *PHRASES)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tok,
+        pad_token=PAD,
+        eos_token=END,
+        padding_side="left",
+        model_max_length=CONTEXT,
+        chat_template=CHAT_TEMPLATE,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def prompt_text(tokenizer: Any, question: str) -> str:
+    """The rendered chat prompt of one question, up to where the assistant's text starts."""
+    return tokenizer.apply_chat_template(
+        [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
+    )

@@ -1,0 +1,83 @@
+"""The notebooks as files: what papermill, Colab and a reviewer of a diff rely on."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+nbformat = pytest.importorskip("nbformat")
+
+PATHS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+METHODS = ("02_grpo", "03_ah_grpo", "04_sa_ah_grpo")
+
+
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+def code(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def python(source):
+    """A cell without the shell and magic lines that only IPython reads."""
+    return re.sub(r"^(\s*)[!%].*$", r"\1pass", source, flags=re.M)
+
+
+def parameters(notebook):
+    return [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+
+
+def test_all_notebooks_are_here():
+    assert [path.stem[:2] for path in PATHS] == ["00", "01", "02", "03", "04", "05"]
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+class TestEach:
+    def test_is_valid(self, path):
+        nbformat.validate(read(path))
+
+    def test_has_one_parameters_cell_of_literals(self, path):
+        """papermill passes values as text: an expression there would be evaluated before they come."""
+        (cell,) = parameters(read(path))
+        for statement in ast.parse(cell.source).body:
+            assert isinstance(statement, ast.Assign)
+            ast.literal_eval(statement.value)
+
+    def test_papermill_finds_the_parameters(self, path):
+        papermill = pytest.importorskip("papermill")
+        assert {"SCALE", "RUNS", "DATA"} <= papermill.inspect_notebook(path).keys()
+
+    def test_holds_no_output(self, path):
+        """Stored outputs are numbers that nobody measured with this code."""
+        assert all(not cell.outputs and cell.execution_count is None for cell in code(read(path)))
+
+    def test_holds_no_logic(self, path):
+        """Code in cells is copied, and the copies drift."""
+        cells = [python(cell.source) for cell in code(read(path))]
+        kinds = (ast.FunctionDef, ast.ClassDef, ast.Lambda, ast.While, ast.Try)
+        assert not [n for source in cells for n in ast.walk(ast.parse(source)) if isinstance(n, kinds)]
+        assert sum(1 for source in cells for line in source.splitlines() if line.strip()) <= 60
+
+    def test_opens_in_colab(self, path):
+        first = read(path).cells[0].source
+        assert first.startswith("# ") and f"notebooks/{path.name})" in first
+
+    def test_sets_up_as_all_others_do(self, path):
+        setup = [cell.source for cell in code(read(path)) if "google.colab" in cell.source]
+        assert setup == [cell.source for cell in code(read(PATHS[0])) if "google.colab" in cell.source]
+        assert len(setup) == 1
+
+    def test_ends_with_the_files_it_wrote(self, path):
+        last = code(read(path))[-1].source
+        assert "display.files" in last or path.stem.startswith("00")
+
+
+def test_the_method_notebooks_differ_in_title_and_parameters_only():
+    """A fix made in one of three copies is the oldest accident of notebooks."""
+    notebooks = [read(path) for path in PATHS if path.stem in METHODS]
+    rests = [[(c.cell_type, c.source) for c in n.cells[1:] if c not in parameters(n)] for n in notebooks]
+    assert rests[0] == rests[1] == rests[2]
+    differing = {re.sub(r'METHOD = ".*"', "METHOD", parameters(n)[0].source) for n in notebooks}
+    assert len(differing) == 1
