@@ -157,7 +157,7 @@ def test_the_tap_reads_both_layouts(layout):
     lengths = real.sum(1)
     assert lengths.max() < ids.shape[1] and len(set(lengths.tolist())) > 2
     # Left-packed, as Unsloth shifts rows before it scores them; the mask then spans the prompt's padding too.
-    packed_ids = [row[keep] for row, keep in zip(ids, real)]
+    packed_ids = [row[keep] for row, keep in zip(ids, real, strict=True)]
     width = batch["completion_ids"].shape[1] + int((batch["prompt_mask"] == 0).sum(1).max())
     mask = torch.zeros(len(ids), ids.shape[1], dtype=torch.long)
     for row, length in enumerate(lengths.tolist()):

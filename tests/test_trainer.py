@@ -314,12 +314,12 @@ def test_training_moves_parameters_and_keeps_rows_together(build):
     rows, tokenizer = made.last_rollouts, made.processing_class
     texts = [
         tokenizer.decode(ids[mask.bool()], skip_special_tokens=True)
-        for ids, mask in zip(rows["completion_ids"], rows["completion_mask"])
+        for ids, mask in zip(rows["completion_ids"], rows["completion_mask"], strict=True)
     ]
     chats = [[{"content": text}] for text in texts]
     expected = torch.tensor(tiny.digit_share(chats)) + torch.tensor(tiny.first_letter(chats))
     torch.testing.assert_close(rows["rewards"], expected)
-    prompts = [tuple(ids[mask.bool()].tolist()) for ids, mask in zip(rows["prompt_ids"], rows["prompt_mask"])]
+    prompts = [tuple(ids[mask.bool()].tolist()) for ids, mask in zip(rows["prompt_ids"], rows["prompt_mask"], strict=True)]
     for group in (0, 1):
         members = rows["groups"] == group
         assert members.sum() == 4 and len({prompts[i] for i in members.nonzero().flatten()}) == 1
@@ -333,7 +333,7 @@ def diagnostics_by_hand(parts, alpha, threshold):
     for rows in parts:
         for i, advantage in enumerate(rows["advantages"].tolist()):
             kept = [
-                (h.item(), w.item()) for h, w, m in zip(rows["entropy"][i], rows["weights"][i], rows["mask"][i]) if m
+                (h.item(), w.item()) for h, w, m in zip(rows["entropy"][i], rows["weights"][i], rows["mask"][i], strict=True) if m
             ]
             tokens += kept
             negative += kept if advantage < 0 else []

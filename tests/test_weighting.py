@@ -56,7 +56,7 @@ def test_entropy_equals_a_sorted_sum(top_k):
     """A wrong selection on other than hand-picked numbers; -inf logits (masked tokens) among them."""
     logits = torch.randn(6, 11, generator=torch.Generator().manual_seed(1)) * 3
     logits[0, :4] = -math.inf
-    for row, found in zip(logits, normalized_entropy(logits, top_k)):
+    for row, found in zip(logits, normalized_entropy(logits, top_k), strict=True):
         p = sorted(torch.softmax(row.double(), 0).tolist(), reverse=True)[:top_k]
         assert found.item() == pytest.approx(-sum(x * math.log(x) for x in p if x) / math.log(11), abs=1e-6)
 
@@ -171,7 +171,7 @@ def test_weights_fall_from_one_along_the_tokens(seed, rows, columns, alpha):
     entropy, mask, *_ = random_case(seed, rows, columns)
     weights = horizon_weights(entropy, mask, alpha)
     assert ((weights > 0) & (weights <= 1)).all()
-    for row, kept in zip(weights, mask.bool()):
+    for row, kept in zip(weights, mask.bool(), strict=True):
         assert (row[kept].diff() <= 0).all()
         assert (row[~kept] == 1).all()
 

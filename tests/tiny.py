@@ -62,7 +62,7 @@ def model(seed=0, tied=False):
 
 
 def with_lora(base, seed=0):
-    """``base`` under a LoRA adapter without dropout, its B matrices not zero so that every adapter weight has a gradient."""
+    """``base`` under LoRA without dropout; its B matrices are not zero, so that every adapter weight has a gradient."""
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(seed)

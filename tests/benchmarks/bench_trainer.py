@@ -190,7 +190,7 @@ def measure(made, batch, steps):
     return {
         name: {
             "median_seconds": statistics.median(times[name]),
-            "time_ratio": statistics.median(t / p for t, p in zip(times[name], times[PLAIN])),
+            "time_ratio": statistics.median(t / p for t, p in zip(times[name], times[PLAIN], strict=True)),
             "peak_mib": memory[name] / 2**20,
             "memory_ratio": memory[name] / memory[PLAIN],
         }
@@ -201,9 +201,8 @@ def measure(made, batch, steps):
 def table(rows):
     lines = ["| variant | median s a step | time ratio | peak MiB | memory ratio |", "|---|---|---|---|---|"]
     for name, row in rows.items():
-        lines.append(
-            f"| {name} | {row['median_seconds']:.4f} | {row['time_ratio']:.3f} | {row['peak_mib']:.1f} | {row['memory_ratio']:.3f} |"
-        )
+        time_cells = f"{row['median_seconds']:.4f} | {row['time_ratio']:.3f}"
+        lines.append(f"| {name} | {time_cells} | {row['peak_mib']:.1f} | {row['memory_ratio']:.3f} |")
     return "\n".join(lines)
 
 
@@ -219,8 +218,9 @@ def main():
             "model": chosen.model or (None if chosen.vocab else "micro-l"), "device": models.device_name(),
             "threads": torch.get_num_threads(), "base_trainer": type(made[PLAIN]).__name__, "torch": torch.__version__,
             "trl": trl.__version__, "vocabulary": vocabulary, "hidden": policy.config.hidden_size,
-            "layers": policy.config.num_hidden_layers, "rollouts": chosen.rollouts, "prompt_tokens": chosen.prompt_tokens,
-            "completion_tokens": chosen.completion_tokens, "steps": chosen.steps, "top_k_is_exact": chosen.top_k >= vocabulary,
+            "layers": policy.config.num_hidden_layers, "rollouts": chosen.rollouts,
+            "prompt_tokens": chosen.prompt_tokens, "completion_tokens": chosen.completion_tokens,
+            "steps": chosen.steps, "top_k_is_exact": chosen.top_k >= vocabulary,
         },
         "variants": rows,
     }  # fmt: skip
