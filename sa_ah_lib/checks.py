@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sa_ah_lib import models  # first: it imports unsloth, which patches what follows
 
-from sa_ah_lib import data
+from sa_ah_lib import data, training
 from sa_ah_lib.config import preset
 from sa_ah_lib.display import table
 
@@ -59,7 +59,7 @@ def check_environment(runs_dir="runs", scale="auto", data_dir=None):
     Args:
         runs_dir: where runs will be written. scale, data_dir: as in the notebooks.
     """
-    config = preset(models.resolve_scale(scale), "sa-ah-grpo")
+    config = training.configure(scale, "sa-ah-grpo", data_dir=data_dir)
     report = Report(_version(name, wanted) for name, wanted in TESTED_VERSIONS.items())
     report.append(
         _attempt("device", models.device_name, "a CUDA build of torch uses the GPU; on a CPU use SCALE='micro-s'")
@@ -116,8 +116,6 @@ def _disk(runs_dir):
 
 
 def _train_two_steps():
-    from sa_ah_lib import training
-
     tiny = {"steps": 2, "eval_examples": 4, "train_examples": 16, "max_completion_tokens": 16, "eval_every": 2}
     with tempfile.TemporaryDirectory() as directory:
         run = training.run(preset("micro-s", "sa-ah-grpo", **tiny), directory, progress=False)

@@ -48,13 +48,15 @@ def load(config, data_dir=None):
     Args:
         config: a ``RunConfig``; ``dataset``, ``data_seed``, ``train_examples`` and ``eval_examples`` are read.
         data_dir: a directory with GSM8K's own ``train.jsonl`` and ``test.jsonl``. None reads the environment
-            variable SA_AH_GSM8K_DIR; where that is unset too, ``config.dataset`` decides. A directory always
-            means GSM8K, whatever ``config.dataset`` says.
+            variable SA_AH_GSM8K_DIR, and where that is unset too, the hub.
 
     Raises:
         ValueError: too few problems, or an unknown task. FileNotFoundError: no such directory or file.
         ConnectionError: the hub could not be reached; names the offline choices.
     """
+    if data_dir and config.dataset != GSM8K:
+        # Else two runs on different problems would have one configuration, and one run id.
+        raise ValueError(f"dataset must be {GSM8K!r} where a data directory is given. Got {config.dataset!r}.")
     directory = data_dir or (os.environ.get(DATA_DIR_VARIABLE) if config.dataset == GSM8K else None)
     if directory:
         train, test = (read_gsm8k(Path(directory) / f"{split}.jsonl") for split in ("train", "test"))

@@ -19,7 +19,6 @@ from pathlib import Path
 from sa_ah_lib.config import RunConfig
 
 LOGS = ("train", "eval", "completions")
-TIMING_KEYS = ("step_time", "step_seconds", "eval_seconds", "time")
 PACKAGES = ("unsloth", "unsloth_zoo", "torch", "transformers", "trl", "peft", "datasets", "accelerate", "reasoning-gym")
 
 

@@ -127,9 +127,10 @@ class TokenWeighted:
             self._micro_batch = None
         if self.last_rollouts is None:
             lineage = type(self).__mro__
+            base = lineage[lineage.index(TokenWeighted) + 1].__name__
             raise HookNotCalledError(
-                f"{lineage[lineage.index(TokenWeighted) + 1].__name__} computed a loss without calling get_high_entropy_mask, so it trained "
-                "plain GRPO. Run notebook 00 to see which installed version differs from the tested set."
+                f"{base} computed a loss without calling get_high_entropy_mask, so it trained plain GRPO. "
+                "Run notebook 00 to see which installed version differs from the tested set."
             )
         return loss
 

@@ -66,6 +66,23 @@ def run(config, runs_dir="runs", data_dir=None, progress=True):
     return runlog.read_run(directory)
 
 
+def configure(scale, method, seed=123, steps=0, data_dir="", overrides=None):
+    """The configuration that a notebook's parameters mean.
+
+    Args:
+        scale: "auto" or a key of ``SCALES``; method: a key of ``METHODS``.
+        steps: 0 keeps the method's own number; zero-shot has none.
+        data_dir: a GSM8K directory means that GSM8K is the data set, whatever the scale's own problems are.
+        overrides: {field of ``RunConfig``: value}; they win over all of the above.
+    """
+    changes = {"seed": seed}
+    if steps and method != "zero-shot":
+        changes["steps"] = steps
+    if data_dir:
+        changes["dataset"] = data.GSM8K
+    return preset(models.resolve_scale(scale), method, **{**changes, **(overrides or {})})
+
+
 def zero_shot_config(config):
     """The zero-shot evaluation that is step 0 of ``config``: only what decides an evaluation is kept."""
     kept = {name: getattr(config, name) for name in EVALUATION_FIELDS}

@@ -127,8 +127,12 @@ def test_the_variable_stands_in_for_the_hub_alone(directory, monkeypatch):
     monkeypatch.setenv(data.DATA_DIR_VARIABLE, str(directory))
     assert data.load(small()) == data.load(small(), directory)
     assert data.load(small(dataset="chain_sum")).source == "reasoning-gym chain_sum"
-    # An explicit directory is the documented way to give smollm2 GSM8K.
-    assert data.load(small(dataset="gsm_symbolic"), directory) == data.load(small(), directory)
+
+
+def test_a_directory_beside_another_data_set_is_refused(directory):
+    """Two runs on different problems would share one configuration and one run id."""
+    with pytest.raises(ValueError, match="openai/gsm8k.*Got 'gsm_symbolic'"):
+        data.load(small(dataset="gsm_symbolic"), directory)
 
 
 def test_an_explicit_directory_beats_the_variable(directory, tmp_path_factory, monkeypatch):

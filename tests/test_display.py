@@ -173,7 +173,9 @@ def test_files_of_runs_below_a_folder_named_checkpoints(tmp_path):
 
 def test_display_needs_no_torch():
     """A reader's laptop shows published runs without the training set."""
-    script = ("import sys; from sa_ah_lib import display; display.table(['a'], [[1]])\n"
-              "print([name for name in ('torch', 'trl', 'unsloth', 'transformers') if name in sys.modules])")  # fmt: skip
+    script = (
+        "import sys; from sa_ah_lib import display; display.table(['a'], [[1]])\n"
+        "print([name for name in ('torch', 'trl', 'unsloth', 'transformers') if name in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip() == "[]", done.stderr

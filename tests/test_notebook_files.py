@@ -9,6 +9,7 @@ import pytest
 nbformat = pytest.importorskip("nbformat")
 
 PATHS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+LIBRARY = Path(__file__).parent.parent / "sa_ah_lib"
 METHODS = ("02_grpo", "03_ah_grpo", "04_sa_ah_grpo")
 
 
@@ -63,6 +64,7 @@ class TestEach:
     def test_opens_in_colab(self, path):
         first = read(path).cells[0].source
         assert first.startswith("# ") and f"notebooks/{path.name})" in first
+        assert "colab-badge.svg" in first
 
     def test_sets_up_as_all_others_do(self, path):
         setup = [cell.source for cell in code(read(path)) if "google.colab" in cell.source]
@@ -72,6 +74,48 @@ class TestEach:
     def test_ends_with_the_files_it_wrote(self, path):
         last = code(read(path))[-1].source
         assert "display.files" in last or path.stem.startswith("00")
+
+    def test_declares_what_make_passes(self, path):
+        """papermill only warns of a parameter that the cell lacks, so `make demo SEED=1` would change nothing."""
+        makefile = (path.parent.parent / "Makefile").read_text()
+        passed = set(re.findall(r" -[pr] ([A-Z]+) ", makefile))
+        assert {"SCALE", "SEED", "STEPS", "DATA", "RUNS"} <= passed
+        assert passed <= {s.targets[0].id for s in ast.parse(parameters(read(path))[0].source).body}
+
+    def test_imports_the_library_and_no_notebook(self, path):
+        """A notebook that runs another one hides what it hangs on."""
+        source = "\n".join(cell.source for cell in code(read(path)))
+        assert not re.search(r"%run|\.ipynb|import_ipynb|nbimporter", source)
+        names = {n for node in ast.walk(ast.parse(python(source))) for n in imported(node)}
+        assert names <= {"sys", "matplotlib.pyplot", "sa_ah_lib", "sa_ah_lib.config"}
+
+    def test_calls_only_what_the_library_has(self, path):
+        """A renamed function would be met in the last cell, after hours of training."""
+        tree = ast.parse(python("\n".join(cell.source for cell in code(read(path)))))
+        own = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module == "sa_ah_lib"]
+        modules = {alias.name for node in own for alias in node.names}
+        attributes = [n for n in ast.walk(tree) if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name)]
+        called = {(n.value.id, n.attr) for n in attributes if n.value.id in modules}
+        assert called and not {(m, name) for m, name in called if name not in defined(m)}
+
+
+def imported(node):
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return [node.module] if isinstance(node, ast.ImportFrom) else []
+
+
+def defined(module):
+    """Names a library module gives, read without importing it (some import unsloth)."""
+    body = ast.parse((LIBRARY / f"{module}.py").read_text()).body
+    assigned = {t.id for n in body if isinstance(n, ast.Assign) for t in n.targets if isinstance(t, ast.Name)}
+    return assigned | {n.name for n in body if isinstance(n, (ast.FunctionDef, ast.ClassDef))}
+
+
+def test_make_runs_every_notebook():
+    """A notebook that `make demo` leaves out is never executed before a reader does."""
+    makefile = (LIBRARY.parent / "Makefile").read_text()
+    assert re.search(r"^NOTEBOOKS := (.*)$", makefile, re.M)[1].split() == [path.stem for path in PATHS]
 
 
 def test_the_method_notebooks_differ_in_title_and_parameters_only():

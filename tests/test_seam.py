@@ -106,7 +106,7 @@ def test_every_seam_argument_is_checked(tmp_path):
 
 
 def test_a_micro_batch_must_hold_whole_groups(tmp_path):
-    """Half a group a process normalises each half by itself; TRL only asks that all processes together hold whole ones."""
+    """Half a group a process would be normalised by itself; TRL asks for whole groups over all processes only."""
     import tiny
 
     from sa_ah_lib.seam import check_arguments
@@ -195,7 +195,7 @@ ALPHA, TOP_K = 0.7, 5
 TOLERANCE = 1e-5
 LAYOUTS = {"packed": {}, "padded": {"UNSLOTH_GRPO_SEQ_PACKING": "0"}, "chunks": {"UNSLOTH_GRPO_SEQ_PACKING": "0"}}
 CASES = {
-    f"{layout}, {'exact' if top_k is None else 'top-K'}, {scope}, {denominator}, beta {beta}, {'old' if old else 'on-policy'}": (
+    f"{layout}, {'top-K' if top_k else 'exact'}, {scope}, {denominator}, beta {beta}, {'old' if old else 'fresh'}": (
         layout, top_k, scope, denominator, beta, old,
     )
     for layout in LAYOUTS

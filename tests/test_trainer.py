@@ -319,7 +319,8 @@ def test_training_moves_parameters_and_keeps_rows_together(build):
     chats = [[{"content": text}] for text in texts]
     expected = torch.tensor(tiny.digit_share(chats)) + torch.tensor(tiny.first_letter(chats))
     torch.testing.assert_close(rows["rewards"], expected)
-    prompts = [tuple(ids[mask.bool()].tolist()) for ids, mask in zip(rows["prompt_ids"], rows["prompt_mask"], strict=True)]
+    pairs = zip(rows["prompt_ids"], rows["prompt_mask"], strict=True)
+    prompts = [tuple(ids[mask.bool()].tolist()) for ids, mask in pairs]
     for group in (0, 1):
         members = rows["groups"] == group
         assert members.sum() == 4 and len({prompts[i] for i in members.nonzero().flatten()}) == 1
@@ -333,7 +334,9 @@ def diagnostics_by_hand(parts, alpha, threshold):
     for rows in parts:
         for i, advantage in enumerate(rows["advantages"].tolist()):
             kept = [
-                (h.item(), w.item()) for h, w, m in zip(rows["entropy"][i], rows["weights"][i], rows["mask"][i], strict=True) if m
+                (h.item(), w.item())
+                for h, w, m in zip(rows["entropy"][i], rows["weights"][i], rows["mask"][i], strict=True)
+                if m
             ]
             tokens += kept
             negative += kept if advantage < 0 else []

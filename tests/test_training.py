@@ -135,3 +135,12 @@ def test_a_missing_model_names_the_offline_choices(tmp_path):
 def test_vllm_missing_is_said_before_anything_is_loaded(tiny):
     with pytest.raises(RuntimeError, match="needs vLLM"):
         models.load(tiny(fast_inference=True))
+
+
+def test_notebook_parameters_become_the_configuration_they_say():
+    """DATA with another data set in the configuration would give two different runs one id."""
+    plain = training.configure("micro-s", "grpo", seed=7)
+    assert plain == preset("micro-s", "grpo", seed=7)
+    changed = training.configure("smollm2", "sa-ah-grpo", 1, 6, "some/gsm8k", {"temperature": 0.8})
+    assert changed == preset("smollm2", "sa-ah-grpo", seed=1, steps=6, dataset=data.GSM8K, temperature=0.8)
+    assert training.configure("micro-s", "zero-shot", steps=6).steps == 0
