@@ -46,7 +46,8 @@ def test_a_run_leaves_every_file_the_readers_expect(tiny, tmp_path):
 
 def test_table_6_columns_are_logged_at_every_step(tiny, tmp_path):
     columns = {
-        "reward", "reward_std", "kl", "sa_ah/entropy", "sa_ah/weight", "sa_ah/weight_negative", "sa_ah/negative_fraction",
+        "reward", "reward_std", "kl", "sa_ah/entropy", "sa_ah/weight", "sa_ah/weight_negative",
+        "sa_ah/negative_fraction",
         "completions/mean_length", "clip_ratio/region_mean", "grad_norm", "learning_rate", "step_time",
         "sa_ah/effective_horizon", "rewards/correctness_reward/mean", "rewards/format_reward/mean",
         "rewards/presence_reward/mean", "rewards/steps_reward/mean",
