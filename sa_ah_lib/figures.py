@@ -71,7 +71,7 @@ def plot_reward(runs, ax=None, window=9):
         ax.plot(steps, rewards, color=style["color"], alpha=0.25, linewidth=0.6)
         smooth, middle = running_mean(rewards, window)
         ax.plot(np.array(steps)[middle], smooth, color=style["color"], linestyle=style["linestyle"], label=label)
-    ax.set(xlabel="training step", ylabel=f"mean reward (max 7.5; bold: {window}-step mean)")
+    ax.set(xlabel=f"training step (bold: {window}-step mean)", ylabel="mean reward (max 7.5)")
     ax.legend()
     return ax
 

@@ -146,7 +146,7 @@ def test_every_axis_says_what_it_shows(runs):
     assert (left.get_xlabel(), right.get_xlabel()) == ("training step", "training step")
     assert (
         left.get_ylabel() == "greedy Pass@1 (8 problems)"
-        and right.get_ylabel() == "mean reward (max 7.5; bold: 9-step mean)"
+        and right.get_ylabel() == "mean reward (max 7.5)"
     )
     assert legend(left) == ["GRPO", "AH-GRPO", "SA-AH-GRPO", "zero-shot"]
     assert legend(right) == ["GRPO", "AH-GRPO", "SA-AH-GRPO"]
