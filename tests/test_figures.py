@@ -143,7 +143,7 @@ def test_every_axis_says_what_it_shows(runs):
     """A picture that leaves its page must carry quantity, unit, sample and names."""
     figure = figures.overview(figures.method_runs(runs, preset("micro-s", "grpo")))
     left, right = figure.axes
-    assert (left.get_xlabel(), right.get_xlabel()) == ("training step", "training step")
+    assert (left.get_xlabel(), right.get_xlabel()) == ("training step", "training step (bold: 9-step mean)")
     assert (
         left.get_ylabel() == "greedy Pass@1 (8 problems)"
         and right.get_ylabel() == "mean reward (max 7.5)"
