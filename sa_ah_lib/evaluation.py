@@ -3,7 +3,7 @@
 from contextlib import contextmanager
 
 import torch
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from sa_ah_lib.data import messages
 from sa_ah_lib.rewards import answers_match, extract_answer, gold_answer, reward_parts
@@ -31,7 +31,10 @@ def evaluate(model, tokenizer, problems, config, step=0, progress=True):
     encoded = tokenizer(prompts, add_special_tokens=False)["input_ids"]
     order = sorted(range(len(problems)), key=lambda i: len(encoded[i]))
     rows = [None] * len(problems)
-    with _generating(model), tqdm(total=len(problems), desc=f"Pass@1 at step {step}", disable=not progress) as bar:
+    with (
+        _generating(model),
+        tqdm(total=len(problems), desc=f"Pass@1 at step {step}", disable=not progress, leave=False) as bar,
+    ):
         for start in range(0, len(order), config.eval_batch_size):
             batch = order[start : start + config.eval_batch_size]
             completions = _greedy(model, tokenizer, [encoded[i] for i in batch], config.max_completion_tokens)

@@ -10,7 +10,7 @@ from sa_ah_lib import models  # first: it imports unsloth, which patches what fo
 
 import torch
 from datasets import Dataset
-from tqdm import tqdm
+from tqdm.auto import tqdm
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, set_seed
 
 from sa_ah_lib import data, runlog

@@ -144,10 +144,7 @@ def test_every_axis_says_what_it_shows(runs):
     figure = figures.overview(figures.method_runs(runs, preset("micro-s", "grpo")))
     left, right = figure.axes
     assert (left.get_xlabel(), right.get_xlabel()) == ("training step", "training step (bold: 9-step mean)")
-    assert (
-        left.get_ylabel() == "greedy Pass@1 (8 problems)"
-        and right.get_ylabel() == "mean reward (max 7.5)"
-    )
+    assert left.get_ylabel() == "greedy Pass@1 (8 problems)" and right.get_ylabel() == "mean reward (max 7.5)"
     assert legend(left) == ["GRPO", "AH-GRPO", "SA-AH-GRPO", "zero-shot"]
     assert legend(right) == ["GRPO", "AH-GRPO", "SA-AH-GRPO"]
     assert figure.get_suptitle() == "measured: micro-s on made up, seed 123, some CPU, 2026-01-05"
