@@ -36,7 +36,7 @@ class Loaded:
 
 
 def resolve_scale(scale):
-    """ "auto" is the paper's 1.5B where a GPU is and micro-s where none is; any other name stays."""
+    """What a scale name means here: auto is the 1.5B model where a GPU is, micro-s where none is; others stay."""
     if scale != "auto":
         return scale
     return "qwen2.5-1.5b" if torch.cuda.is_available() else "micro-s"
