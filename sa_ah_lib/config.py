@@ -123,8 +123,10 @@ class RunConfig:
 
     @property
     def run_id(self):
-        """Readable, unique name of the run: same fields, same id."""
-        digest = hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:8]
+        """Readable, unique name of the run: same fields, same id, also after RunConfig has gained a field."""
+        values = self.to_dict()
+        changed = {f.name: values[f.name] for f in dataclasses.fields(self) if values[f.name] != f.default}
+        digest = hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:8]
         return f"{self.scale}-{self.method}-a{self.alpha:g}-seed{self.seed}-{self.steps}steps-{digest}"
 
     def to_dict(self):

@@ -19,6 +19,7 @@ GROUP_KEY, REWARD_KEY = "rollout_group", "rollout_reward"
 SUMS = (
     "tokens", "entropy", "weight", "negative_tokens", "negative_weight",
     "rollouts", "negative_rollouts", "groups", "silenced_groups", "group_std",
+    "group_mean", "group_mean_squared", "group_variance",
 )  # fmt: skip
 
 
@@ -164,13 +165,15 @@ class TokenWeighted:
         negative = rollouts["advantages"] < 0
         _, group = rollouts["groups"].unique(return_inverse=True)
         by_group = [rollouts["rewards"][group == g] for g in range(int(group.max()) + 1)]
-        spread = torch.stack([r.std() if len(r) > 1 else torch.zeros_like(r[0]) for r in by_group])
+        spread = torch.stack([r.std() if len(r) > 1 else torch.zeros_like(r[0]) for r in by_group])  # (groups,)
+        means = torch.stack([r.mean() for r in by_group]).double()  # (groups,)
         weighted, negative_mask = rollouts["weights"] * mask, mask * negative[:, None]
         sums = [
             mask.sum(), (rollouts["entropy"] * mask).sum(), weighted.sum(),
             negative_mask.sum(), (weighted * negative_mask).sum(),
             torch.tensor(float(len(negative))), negative.sum(), torch.tensor(float(len(by_group))),
             (spread < self.reward_threshold).sum(), spread.sum(),
+            means.sum(), means.square().sum(), spread.square().sum(),
         ]  # fmt: skip
         sums = torch.stack([s.to(mask.device, torch.float64) for s in sums])
         self._sums = sums if self._sums is None else self._sums + sums
@@ -183,12 +186,15 @@ class TokenWeighted:
             ``sa_ah/weight_negative`` (mean weight of all tokens, and of those of negative-advantage rollouts, 0
             when there are none), ``sa_ah/negative_fraction`` (of rollouts, [0, 1]), ``sa_ah/silenced_fraction`` (of
             groups below the reward threshold), ``sa_ah/reward_group_std`` (mean within-group standard deviation),
-            ``sa_ah/effective_horizon`` (tokens, 1 / (alpha * mean entropy); None unless alpha > 0).
+            ``sa_ah/reward_within_variance`` (mean within-group variance), ``sa_ah/reward_between_variance`` (variance
+            of the group means; None for a single group), ``sa_ah/effective_horizon`` (tokens, 1 / (alpha * mean
+            entropy); None unless alpha > 0).
         """
         sums = dict(zip(SUMS, self.accelerator.reduce(self._sums, reduction="sum").tolist(), strict=True))
         self._sums = None
         ratio = lambda part, whole: sums[part] / sums[whole] if sums[whole] else 0.0  # noqa: E731
-        entropy = ratio("entropy", "tokens")
+        entropy, groups = ratio("entropy", "tokens"), sums["groups"]
+        scatter = sums["group_mean_squared"] - sums["group_mean"] ** 2 / groups
         return {
             "sa_ah/entropy": entropy,
             "sa_ah/weight": ratio("weight", "tokens"),
@@ -196,6 +202,8 @@ class TokenWeighted:
             "sa_ah/negative_fraction": ratio("negative_rollouts", "rollouts"),
             "sa_ah/silenced_fraction": ratio("silenced_groups", "groups"),
             "sa_ah/reward_group_std": ratio("group_std", "groups"),
+            "sa_ah/reward_within_variance": ratio("group_variance", "groups"),
+            "sa_ah/reward_between_variance": max(0.0, scatter) / (groups - 1) if groups > 1 else None,
             "sa_ah/effective_horizon": 1 / (self.alpha * entropy) if self.alpha > 0 and entropy > 0 else None,
         }
 

@@ -1,6 +1,7 @@
 """The configuration: the paper's numbers, the rules a run must keep, and the names that runs go by."""
 
 import dataclasses
+import hashlib
 import json
 
 import pytest
@@ -173,6 +174,13 @@ def test_run_id_is_readable_and_the_same_everywhere():
     assert config.run_id.startswith("micro-s-sa-ah-grpo-a0.5-seed7-20steps-")
     assert RunConfig.from_dict(dict(reversed(config.to_dict().items()))).run_id == config.run_id
     assert config.run_id.replace("-", "").replace(".", "").isalnum()
+
+
+def test_run_id_does_not_hang_on_fields_left_at_their_defaults():
+    """A new field of RunConfig would rename every published run, and train each of them again."""
+    changed = {"scale": "micro-s", "method": "grpo", "model": "micro-s", "scope": "none", "alpha": 0.0, "steps": 9}
+    digest = hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:8]
+    assert RunConfig(**changed).run_id.endswith(f"-{digest}")
 
 
 @pytest.mark.parametrize("whole,same", [({"temperature": 1}, {"temperature": 1.0}), ({"alpha": -0.0}, {"alpha": 0}),

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import statistics
 
 import pytest
 
@@ -330,7 +331,7 @@ def test_training_moves_parameters_and_keeps_rows_together(build):
 
 def diagnostics_by_hand(parts, alpha, threshold):
     """Table 6's columns from rollouts, with plain loops."""
-    tokens, negative, spreads, signs = [], [], [], []
+    tokens, negative, spreads, signs, means = [], [], [], [], []
     for rows in parts:
         for i, advantage in enumerate(rows["advantages"].tolist()):
             kept = [
@@ -341,7 +342,9 @@ def diagnostics_by_hand(parts, alpha, threshold):
             tokens += kept
             negative += kept if advantage < 0 else []
             signs.append(advantage < 0)
-        spreads += [rows["rewards"][rows["groups"] == g].std().item() for g in set(rows["groups"].tolist())]
+        groups = [rows["rewards"][rows["groups"] == g] for g in set(rows["groups"].tolist())]
+        spreads += [rewards.std().item() for rewards in groups]
+        means += [rewards.mean().item() for rewards in groups]
     mean = lambda values: sum(values) / len(values) if values else 0.0  # noqa: E731
     entropy = mean([h for h, _ in tokens])
     return {
@@ -351,6 +354,8 @@ def diagnostics_by_hand(parts, alpha, threshold):
         "sa_ah/negative_fraction": mean(signs),
         "sa_ah/silenced_fraction": mean([s < threshold for s in spreads]),
         "sa_ah/reward_group_std": mean(spreads),
+        "sa_ah/reward_within_variance": mean([s**2 for s in spreads]),
+        "sa_ah/reward_between_variance": statistics.variance(means) if len(means) > 1 else None,
         "sa_ah/effective_horizon": 1 / (alpha * entropy) if alpha > 0 else None,
     }
 
