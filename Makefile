@@ -13,6 +13,11 @@ STEPS ?= 0
 DATA ?=
 RUNS ?= runs
 NOTEBOOKS := 00_environment_check 01_zero_shot 02_grpo 03_ah_grpo 04_sa_ah_grpo 05_alpha_ablation
+TABLES := 07_tables_and_figures
+# Notebook 07 needs no torch: the full environment serves where it is made, else a small one is.
+LIGHT := $(if $(wildcard $(READY)),$(VENV),.venv-figures)
+LOGS ?= figures/logs
+WIDTH ?= single
 
 .PHONY: help install demo paper notebooks test lint lab micro figures clean
 
@@ -40,10 +45,19 @@ notebooks: $(READY)
 	  $(BIN)/papermill --log-output --cwd notebooks notebooks/$$name.ipynb $(RUNS)/notebooks/$$name-$(SCALE).ipynb \
 	    -p SCALE $(SCALE) -p SEED $(SEED) -p STEPS $(STEPS) -r DATA "$(abspath $(DATA))" -r RUNS "$(abspath $(RUNS))" || exit 1; \
 	done
-	$(BIN)/python -m sa_ah_lib.figures $(RUNS) --out $(RUNS)/figures
+	$(BIN)/papermill --log-output --cwd notebooks notebooks/$(TABLES).ipynb $(RUNS)/notebooks/$(TABLES)-$(SCALE).ipynb \
+	  -p SCALE $(SCALE) -p SEED $(SEED) -r RUNS "$(abspath $(RUNS))" -r OUT "$(abspath $(RUNS))/figures"
 
-figures: $(READY)  ## redraw figures/ from the published logs, without a GPU
-	$(BIN)/python -m sa_ah_lib.figures figures/logs --out figures
+figures: $(LIGHT)/.installed  ## every table and figure from LOGS (the published ones) into figures/: no GPU, no torch
+	@mkdir -p $(RUNS)/notebooks
+	$(LIGHT)/bin/papermill --log-output --cwd notebooks notebooks/$(TABLES).ipynb $(RUNS)/notebooks/$(TABLES).ipynb \
+	  -p SEED $(SEED) -p WIDTH $(WIDTH) -r RUNS "$(abspath $(LOGS))"
+
+.venv-figures/.installed: pyproject.toml
+	$(PYTHON) -m venv .venv-figures
+	.venv-figures/bin/python -m pip install --quiet --upgrade pip
+	.venv-figures/bin/python -m pip install --quiet -e '.[figures,notebooks]'
+	touch $@
 
 test: $(READY)  ## everything, notebooks in smoke form included
 	$(BIN)/python -m pytest
@@ -57,5 +71,5 @@ lab: $(READY)  ## JupyterLab on the notebooks
 micro: $(READY)  ## rebuild the two micro models from their recipes
 	$(BIN)/python -m sa_ah_lib.micro --scale all
 
-clean:  ## remove runs/ and .venv
-	rm -rf $(RUNS) $(VENV)
+clean:  ## remove runs/ and the environments
+	rm -rf $(RUNS) $(VENV) .venv-figures

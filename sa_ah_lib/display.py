@@ -78,6 +78,14 @@ def files(run):
     return table(["file", "kB"], [[run.directory.name / name, f"{size / 1000:.1f}"] for name, size in sizes.items()])
 
 
+def paths(written):
+    """Files that were written, a line a folder."""
+    folders = {}
+    for path in map(Path, written):
+        folders.setdefault(path.parent, []).append(path.name)
+    return table(["folder", "files"], [[folder, ", ".join(names)] for folder, names in folders.items()])
+
+
 def table(header, rows):
     """An HTML table of anything, escaped."""
     cells = lambda row, tag: "".join(f"<{tag}>{html.escape(str(cell))}</{tag}>" for cell in row)  # noqa: E731

@@ -133,15 +133,16 @@ def set_aside(directory):
     return directory.rename(target)
 
 
-def publish(directory, target, samples=4):
-    """Copy a finished run's logs below ``target``: no adapter, only the last ``samples`` sampled rollouts."""
+def publish(directory, target):
+    """Copy a finished run's logs below ``target``: no adapter, only the first and the last sampled groups."""
     run, target = read_run(directory), Path(target) / Path(directory).name
     if not run.finished:
         raise ValueError(f"only a finished run is published. {directory} has no finished.json; run it to its end.")
     target.mkdir(parents=True, exist_ok=True)
     for name in ("config.json", "environment.json", "finished.json", "train.jsonl", "eval.jsonl"):
         shutil.copyfile(run.directory / name, target / name)
-    kept = run.completions[max(0, len(run.completions) - samples) :]
+    steps = [row["step"] for row in run.completions]
+    kept = [row for row in run.completions if row["step"] in (min(steps), max(steps))]
     with open(target / "completions.jsonl", "w", encoding="utf-8") as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in kept)
     return target
