@@ -50,7 +50,7 @@ notebooks: $(READY)
 
 figures: $(LIGHT)/.installed  ## every table and figure from LOGS (the published ones) into figures/: no GPU, no torch
 	@mkdir -p $(RUNS)/notebooks
-	$(LIGHT)/bin/papermill --log-output --cwd notebooks notebooks/$(TABLES).ipynb $(RUNS)/notebooks/$(TABLES).ipynb \
+	$(LIGHT)/bin/papermill --cwd notebooks notebooks/$(TABLES).ipynb $(RUNS)/notebooks/$(TABLES).ipynb \
 	  -p SEED $(SEED) -p WIDTH $(WIDTH) -r RUNS "$(abspath $(LOGS))"
 
 .venv-figures/.installed: pyproject.toml

@@ -9,7 +9,10 @@ from sa_ah_lib.stats import wald_interval, wilson_interval
 
 
 class Html(str):
-    """A string that a notebook renders."""
+    """A string that a notebook renders; in a terminal only its length is shown."""
+
+    def __repr__(self):
+        return f"<HTML of {len(self)} characters>"
 
     def _repr_html_(self):
         return str(self)
