@@ -19,7 +19,7 @@ LIGHT := $(if $(wildcard $(READY)),$(VENV),.venv-figures)
 LOGS ?= figures/logs
 WIDTH ?= single
 
-.PHONY: help install demo paper notebooks test lint lab micro figures clean
+.PHONY: help install demo paper notebooks test lint lab micro figures report clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -52,6 +52,9 @@ figures: $(LIGHT)/.installed  ## every table and figure from LOGS (the published
 	@mkdir -p $(RUNS)/notebooks
 	$(LIGHT)/bin/papermill --cwd notebooks notebooks/$(TABLES).ipynb $(RUNS)/notebooks/$(TABLES).ipynb \
 	  -p SEED $(SEED) -p WIDTH $(WIDTH) -r RUNS "$(abspath $(LOGS))"
+
+report: $(LIGHT)/.installed  ## one self-contained HTML page from LOGS, to send to a colleague
+	$(LIGHT)/bin/python -m sa_ah_lib.report $(LOGS) --out $(RUNS)/report.html
 
 .venv-figures/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv-figures

@@ -31,7 +31,7 @@ class Result:
         base: zero-shot Pass@1, or None.
         train: one dict a logged step, with the keys of ``train.jsonl``; steps ascending, each once.
         answers: {step: (N,) booleans in problem order}, step 0 included; empty where only totals are known.
-        rollouts: sampled rollouts, rows of ``completions.jsonl``.
+        completions: sampled rollouts, rows of ``completions.jsonl``.
         printed: the paper's run-level numbers, not recomputed: "variance" and "kl", and the texts of Table 2's cells
             "base", "final" and "peak".
         origin: what a caption says beside the model: data, device, dates.
@@ -43,7 +43,7 @@ class Result:
     base: float | None = None
     train: list = field(default_factory=list, repr=False)
     answers: dict = field(default_factory=dict, repr=False)
-    rollouts: list = field(default_factory=list, repr=False)
+    completions: list = field(default_factory=list, repr=False)
     printed: dict = field(default_factory=dict)
     origin: dict = field(default_factory=dict)
 

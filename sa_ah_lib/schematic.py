@@ -27,8 +27,8 @@ def rows(family):
     result = family.method("sa-ah-grpo")
     pairs = [
         (good, bad)
-        for good in result.rollouts
-        for bad in result.rollouts
+        for good in result.completions
+        for bad in result.completions
         if good["advantage"] > 0 > bad["advantage"] and (good["step"], good["prompt"]) == (bad["step"], bad["prompt"])
     ]
     if not pairs:
