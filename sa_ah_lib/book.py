@@ -42,9 +42,9 @@ class Book:
         return Html("".join(shown))
 
     def figure(self, name, families):
-        """Draw, save and show figure ``name`` (a key of ``figures.FIGURES``) of each family, side by side."""
+        """Draw, save and show figure ``name`` (a key of ``figures.FIGURES``) of each family it suits, side by side."""
         shown = []
-        for family in families:
+        for family in filter(figures.FIGURES[name].suits, families):
             try:
                 drawn, rows = figures.render(name, family, self.width)
             except MissingData as missing:

@@ -125,13 +125,21 @@ def plot_entropy_and_weight(rows, axes):
 
 @dataclass(frozen=True)
 class Spec:
-    """How one figure is made: ``rows(family)``, ``draw(rows, ax)``, panel rows and columns, inches of height."""
+    """How one figure is made: ``rows(family)``, ``draw(rows, ax)``, panel rows and columns, inches of height.
+
+    ``size`` is "large" or "small" where the paper shows that model alone.
+    """
 
     title: str
     rows: Callable
     draw: Callable
     panels: tuple = (1, 1)
     height: float = 2.6
+    size: str = ""
+
+    def suits(self, family):
+        """Whether the family stands in the place of the model that the figure shows."""
+        return self.size in ("", "large" if family.is_large else "small")
 
 
 def _of(*methods):
@@ -139,9 +147,9 @@ def _of(*methods):
 
 
 FIGURES = {
-    "figure-1": Spec("GRPO and AH-GRPO, Pass@1", _of("grpo", "ah-grpo"), plot_pass_at_1),
-    "figure-2": Spec("SA-AH-GRPO, Pass@1, large model", _of("sa-ah-grpo"), plot_pass_at_1),
-    "figure-3": Spec("SA-AH-GRPO, Pass@1, small model", _of("sa-ah-grpo"), plot_pass_at_1),
+    "figure-1": Spec("GRPO and AH-GRPO, Pass@1", _of("grpo", "ah-grpo"), plot_pass_at_1, size="large"),
+    "figure-2": Spec("SA-AH-GRPO, Pass@1", _of("sa-ah-grpo"), plot_pass_at_1, size="large"),
+    "figure-3": Spec("SA-AH-GRPO, Pass@1", _of("sa-ah-grpo"), plot_pass_at_1, size="small"),
     "figure-4": Spec("AH-GRPO by α", figure_data.alpha_summary, plot_alphas),
     "figure-a1": Spec("All three methods, Pass@1", figure_data.pass_at_1, plot_pass_at_1),
     "figure-a2": Spec("AH-GRPO by α, peak and final", figure_data.alpha_summary, plot_alpha_bars),

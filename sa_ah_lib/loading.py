@@ -116,7 +116,7 @@ def from_run(run, messages=None):
     }
     return Result(
         "measured", run.config, counts, base[0] / base[1] if base else None, train, answers, run.completions,
-        origin=origin,
+        origin=origin, directory=run.directory,
     )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ A ``Family`` holds the results of one source and one model that differ in method
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -35,6 +36,7 @@ class Result:
         printed: the paper's run-level numbers, not recomputed: "variance" and "kl", and the texts of Table 2's cells
             "base", "final" and "peak".
         origin: what a caption says beside the model: data, device, dates.
+        directory: the run directory, or None.
     """
 
     source: str
@@ -46,6 +48,7 @@ class Result:
     completions: list = field(default_factory=list, repr=False)
     printed: dict = field(default_factory=dict)
     origin: dict = field(default_factory=dict)
+    directory: Path | None = None
 
     def curve(self, key):
         """(steps, values) of one logged key as arrays, without the steps that lack it."""
