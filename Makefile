@@ -12,9 +12,12 @@ STEPS ?= 0
 # A directory with GSM8K's train.jsonl and test.jsonl; empty loads it from the hub.
 DATA ?=
 RUNS ?= runs
+# What `make sweep` runs; ARGS are its further options, such as --dry-run or --workers 2.
+GRID ?= notebooks/grids/seeds.yaml
+ARGS ?=
 NOTEBOOKS := 00_environment_check 01_zero_shot 02_grpo 03_ah_grpo 04_sa_ah_grpo 05_alpha_ablation
 
-.PHONY: help install demo paper notebooks test lint lab micro figures clean
+.PHONY: help install demo paper notebooks sweep test lint lab micro figures clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -41,6 +44,9 @@ notebooks: $(READY)
 	    -p SCALE $(SCALE) -p SEED $(SEED) -p STEPS $(STEPS) -r DATA "$(abspath $(DATA))" -r RUNS "$(abspath $(RUNS))" || exit 1; \
 	done
 	$(BIN)/python -m sa_ah_lib.figures $(RUNS) --out $(RUNS)/figures
+
+sweep: $(READY)  ## a grid of notebook parameters (GRID=FILE.yaml, ARGS=--dry-run)
+	$(BIN)/python -m sa_ah_lib.sweep $(GRID) --runs "$(abspath $(RUNS))" $(ARGS)
 
 figures: $(READY)  ## redraw figures/ from the published logs, without a GPU
 	$(BIN)/python -m sa_ah_lib.figures figures/logs --out figures
