@@ -130,7 +130,7 @@ def _optional(module, extra):
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise ImportError(f"--{extra} needs a package that is not here ({error}); pip install -e '.[{extra}]'") from error
+        raise ImportError(f"--{extra} needs more than is installed ({error}); pip install -e '.[{extra}]'") from error
 
 
 def visible_gpus():

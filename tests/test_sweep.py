@@ -31,7 +31,7 @@ def log(word):
     with open(runs / "ledger", "a") as file:
         file.write(f"{word} {MODE} {SEED} {os.getpid()} {os.environ.get('OMP_NUM_THREADS')}\\n")
 def wait_for(name):
-    for _ in range(2400):
+    for _ in range(1200):
         if (runs / name).exists():
             return
         time.sleep(0.1)
@@ -293,10 +293,10 @@ def test_each_worker_has_a_gpu_of_its_own_and_its_share_of_the_cores(write, runs
         gpu = environment["CUDA_VISIBLE_DEVICES"]
         assert gpu not in used
         used.add(gpu)
-        both.wait()
+        both.wait(60)
         seen.append((gpu, environment["OMP_NUM_THREADS"]))
         used.remove(gpu)
-        both.wait()
+        both.wait(60)
         return Outcome("finished")
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-5")
@@ -304,7 +304,7 @@ def test_each_worker_has_a_gpu_of_its_own_and_its_share_of_the_cores(write, runs
     monkeypatch.setattr(sweep_backends, "run_cell", record)
     pool = sweep_backends.LocalPool()
     futures = [pool.submit(cell) for cell in expand(read_grid(write(grid={"SEED": [1, 2, 3, 4]})), runs)]
-    assert [future.result().state for future in futures] == ["finished"] * 4
+    assert [future.result(60).state for future in futures] == ["finished"] * 4
     pool.close()
     assert sorted(seen) == [("3", "6")] * 2 + [("GPU-5", "6")] * 2
     with pytest.raises(ValueError, match="1 to 2, the GPUs"):
