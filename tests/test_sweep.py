@@ -380,13 +380,14 @@ def test_ray_starts_the_cell_of_a_killed_worker_again(write, runs, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_real_notebook_trains_once(tmp_path, runs):
+def test_a_real_notebook_trains_once(tmp_path, runs, capsys):
     """The sweep must find the run directories of the notebooks that it is for."""
     pytest.importorskip("unsloth")
     smoke = {"eval_examples": 8, "train_examples": 16, "prompts_per_step": 2, "eval_every": 2}
     grid = {"notebook": "02_grpo", "fixed": {"SCALE": "micro-s", "STEPS": 2, "OVERRIDES": smoke}}
     (tmp_path / "grid.yaml").write_text(yaml.safe_dump(grid))
     assert sweep.main([str(tmp_path / "grid.yaml"), "--runs", str(runs)]) == 0
+    assert "attempt" not in capsys.readouterr().out
     (cell,) = expand(read_grid(tmp_path / "grid.yaml"), runs)
     (run,) = cell.record()["runs"]
     assert (runs / run / "finished.json").is_file() and "-2steps-" in run
