@@ -12,6 +12,9 @@ STEPS ?= 0
 # A directory with GSM8K's train.jsonl and test.jsonl; empty loads it from the hub.
 DATA ?=
 RUNS ?= runs
+# What `make sweep` runs; ARGS are its further options, such as --dry-run or --workers 2.
+GRID ?= notebooks/grids/seeds.yaml
+ARGS ?=
 NOTEBOOKS := 00_environment_check 01_zero_shot 02_grpo 03_ah_grpo 04_sa_ah_grpo 05_alpha_ablation
 TABLES := 07_tables_and_figures
 # Notebook 07 needs no torch: the full environment serves where it is made, else a small one is.
@@ -19,7 +22,7 @@ LIGHT := $(if $(wildcard $(READY)),$(VENV),.venv-figures)
 LOGS ?= figures/logs
 WIDTH ?= single
 
-.PHONY: help install demo paper notebooks test lint lab micro figures report clean
+.PHONY: help install demo paper notebooks sweep test lint lab micro figures report clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -61,6 +64,9 @@ report: $(LIGHT)/.installed  ## one self-contained HTML page from LOGS, to send 
 	.venv-figures/bin/python -m pip install --quiet --upgrade pip
 	.venv-figures/bin/python -m pip install --quiet -e '.[figures,notebooks]'
 	touch $@
+
+sweep: $(READY)  ## a grid of notebook parameters (GRID=FILE.yaml, ARGS=--dry-run)
+	$(BIN)/python -m sa_ah_lib.sweep $(GRID) --runs "$(abspath $(RUNS))" $(ARGS)
 
 test: $(READY)  ## everything, notebooks in smoke form included
 	$(BIN)/python -m pytest
