@@ -66,6 +66,7 @@ def test_unsloth_comes_before_torch():
 
 def test_weighting_is_torch_and_nothing_else():
     assert closure("weighting") == {"math", "torch"}
+    assert closure("controls") == {"math", "torch", "sa_ah_lib"}
 
 
 def test_imports_point_one_way():
