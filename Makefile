@@ -12,7 +12,7 @@ STEPS ?= 0
 # A directory with GSM8K's train.jsonl and test.jsonl; empty loads it from the hub.
 DATA ?=
 RUNS ?= runs
-NOTEBOOKS := 00_environment_check 01_zero_shot 02_grpo 03_ah_grpo 04_sa_ah_grpo 05_alpha_ablation
+NOTEBOOKS := 00_environment_check 01_zero_shot 02_grpo 03_ah_grpo 04_sa_ah_grpo 05_alpha_ablation 06_beyond_the_paper
 
 .PHONY: help install demo paper notebooks test lint lab micro figures clean
 
@@ -44,6 +44,7 @@ notebooks: $(READY)
 
 figures: $(READY)  ## redraw figures/ from the published logs, without a GPU
 	$(BIN)/python -m sa_ah_lib.figures figures/logs --out figures
+	$(BIN)/python -m sa_ah_lib.seed_figures figures/logs --out figures
 
 test: $(READY)  ## everything, notebooks in smoke form included
 	$(BIN)/python -m pytest
