@@ -44,7 +44,6 @@ notebooks: $(READY)
 
 figures: $(READY)  ## redraw figures/ from the published logs, without a GPU
 	$(BIN)/python -m sa_ah_lib.figures figures/logs --out figures
-	$(BIN)/python -m sa_ah_lib.seed_figures figures/logs --out figures
 
 test: $(READY)  ## everything, notebooks in smoke form included
 	$(BIN)/python -m pytest

@@ -5,15 +5,16 @@ Needs no torch.
 
 import math
 
+from sa_ah_lib.comparison import arm_of
 from sa_ah_lib.config import CONTROLS
-from sa_ah_lib.seeds import METRICS, MIN_SEEDS, arm_of, compare, interquartile_mean, seeds_needed, verdict
+from sa_ah_lib.seeds import METRICS, MIN_SEEDS, compare, interquartile_mean, seeds_needed, verdict
 
 # Controls that take the entropy, its place, or both away and still discount failures alone.
 WITHOUT_ENTROPY = ("control-scalar", "control-position", "control-shuffled")
 
 
 def paragraph(arms):
-    """The answer in words, from the arms of ``seeds.arms``."""
+    """The answer in words, from the arms of ``comparison.arms``."""
     grpo, sa = arm_of(arms, "grpo"), arm_of(arms, "sa-ah-grpo")
     if grpo is None or sa is None:
         missing = " and ".join(name for name, arm in (("GRPO", grpo), ("SA-AH-GRPO", sa)) if arm is None)

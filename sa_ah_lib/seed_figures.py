@@ -4,13 +4,16 @@
 """
 
 import argparse
+import csv
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 
-from sa_ah_lib.answer import paragraph
-from sa_ah_lib.figures import METHOD_STYLE, STYLE, find_runs, measured_caption, save
-from sa_ah_lib.seeds import METRICS, arm_of, arms_by_family, compare, interquartile_mean, performance_profile
+from sa_ah_lib.answer import comparison_table, paragraph
+from sa_ah_lib.comparison import arm_of, by_family, finished_runs
+from sa_ah_lib.figures import METHOD_STYLE, STYLE
+from sa_ah_lib.seeds import METRICS, compare, interquartile_mean, performance_profile, scores
 
 # Controls keep their style from one figure to the next; colours are Okabe-Ito's other ones and greys.
 CONTROL_STYLE = {
@@ -31,8 +34,8 @@ def plot_scores(arms, metric, ax=None):
     """Every seed's score (small) and the interquartile mean with its 95% bootstrap interval, one row an arm."""
     ax = ax or plt.subplots()[1]
     for row, (arm, style) in enumerate(zip(arms, _styles(arms), strict=True)):
-        scores = list(arm.scores(metric).values())
-        ax.plot(scores, [row + 0.22] * len(scores), "|", color=style["color"], alpha=0.6, markersize=4)
+        values = list(scores(arm, metric).values())
+        ax.plot(values, [row + 0.22] * len(values), "|", color=style["color"], alpha=0.6, markersize=4)
         _interval(ax, row, interquartile_mean(arm, metric), style)
     _rows(ax, arms)
     ax.set_xlabel(METRICS[metric].label)
@@ -74,10 +77,13 @@ def plot_gains(arms, metric, reference="grpo", ax=None):
 
 
 def plot_profile(arms, metric, ax=None):
-    """Performance profiles: the share of an arm's runs that are at least as good as a score, with bootstrap bands."""
+    """Performance profiles: the share of an arm's runs that are at least as good as a score.
+
+    Of up to three arms each has its bootstrap band; more of them would hide one another.
+    """
     ax = ax or plt.subplots()[1]
-    arms = [arm for arm in arms if arm.scores(metric)]
-    values = np.concatenate([list(arm.scores(metric).values()) for arm in arms]) if arms else np.array([0.0, 1.0])
+    arms = [arm for arm in arms if scores(arm, metric)]
+    values = np.concatenate([list(scores(arm, metric).values()) for arm in arms]) if arms else np.array([0.0, 1.0])
     thresholds = np.linspace(values.min() - 0.02 * np.ptp(values), values.max() + 0.02 * np.ptp(values), 201)
     for arm, style in zip(arms, _styles(arms), strict=True):
         share, low, high = performance_profile(arm, metric, thresholds)
@@ -92,29 +98,30 @@ def plot_profile(arms, metric, ax=None):
     return ax
 
 
-def scores(arms, width=6.9, caption=None):
+def overview(arms, width=6.9):
     """Final Pass@1 and training variance of every arm; a figure ``width`` inches wide."""
-    return _pair(arms, plot_scores, len(arms), width, caption)
+    return _pair(arms, plot_scores, len(arms), width)
 
 
-def profiles(arms, width=6.9, caption=None):
-    """The performance profiles of both metrics; a figure ``width`` inches wide."""
+def profiles(arms, width=6.9):
+    """Performance profiles of the paper's methods in both metrics; a figure ``width`` inches wide."""
     figure, axes = _axes(width, 2.4, sharey=False)
+    chosen = [arm for arm in arms if arm.config.method in METHOD_STYLE] or arms
     for ax, metric in zip(axes, METRICS, strict=True):
-        plot_profile(arms, metric, ax)
-    return _captioned(figure, arms, width, caption)
+        plot_profile(chosen, metric, ax)
+    return _captioned(figure, arms, width)
 
 
-def summary(arms, width=6.9, caption=None):
+def summary(arms, width=6.9):
     """Does SA-AH-GRPO help, and why: it, AH-GRPO and the controls against GRPO; a figure ``width`` inches wide."""
-    return _pair(arms, lambda a, metric, ax: plot_gains(a, metric, "grpo", ax), len(arms) - 1, width, caption)
+    return _pair(arms, lambda a, metric, ax: plot_gains(a, metric, "grpo", ax), len(arms) - 1, width)
 
 
-def _pair(arms, draw, rows, width, caption):
+def _pair(arms, draw, rows, width):
     figure, axes = _axes(width, 0.9 + 0.2 * max(rows, 2), sharey=True)
     for ax, metric in zip(axes, METRICS, strict=True):
         draw(arms, metric, ax=ax)
-    return _captioned(figure, arms, width, caption)
+    return _captioned(figure, arms, width)
 
 
 def _axes(width, height, sharey):
@@ -125,9 +132,18 @@ def _axes(width, height, sharey):
     return figure, list(axes.flat)
 
 
-def _captioned(figure, arms, width, caption):
-    runs = {(arm.label, key): run for arm in arms for key, run in arm.runs.items()}
-    figure.suptitle(caption or measured_caption(runs), fontsize=7 if width > 5 else 6, color="0.3", wrap=True)
+def _captioned(figure, arms, width):
+    runs = [run for arm in arms for run in arm.runs.values()]
+    distinct = lambda values: ", ".join(sorted({str(value) for value in values}, key=lambda v: (len(v), v)))  # noqa: E731
+    parts = [
+        distinct(run.config.scale for run in runs),
+        distinct(run.environment.get("data", {}).get("source", run.config.dataset) for run in runs),
+        f"{distinct(run.config.steps for run in runs)} steps, seeds {distinct(run.config.seed for run in runs)}",
+        distinct(run.environment.get("device", "unknown device") for run in runs),
+    ]
+    days = sorted({run.environment.get("started", "unknown date").split("T")[0] for run in runs})
+    text = f"measured: {', '.join(parts)}, {' to '.join(days[:: max(1, len(days) - 1)])}"
+    figure.suptitle(text, fontsize=7 if width > 5 else 5, color="0.3")
     return figure
 
 
@@ -174,21 +190,28 @@ def main(arguments=None):
     parser.add_argument("runs", nargs="+", help="directories that hold runs")
     parser.add_argument("--out", default="figures", help="where the PNG and SVG files go")
     options = parser.parse_args(arguments)
-    families = arms_by_family(find_runs(*options.runs))
+    families = by_family(finished_runs(*options.runs))
     if not families:
         print(f"no method with two seeds or more below {options.runs}; nothing to draw.")
-    with plt.style.context(STYLE):
-        for name, arms in families.items():
-            drawn = {"seeds": scores(arms), "profiles": profiles([arm for arm in arms if _of_the_paper(arm)] or arms)}
-            if arm_of(arms, "grpo") is not None and len(arms) > 1:
-                drawn["summary"] = summary(arms)
-            for kind, figure in drawn.items():
-                print(*save(figure, options.out, f"{kind}-{name}"), sep="\n")
-            print(paragraph(arms))
+    for name, arms in families.items():
+        for kind, draw in (("seeds", overview), ("profiles", profiles), ("summary", summary)):
+            if kind != "summary" or (arm_of(arms, "grpo") is not None and len(arms) > 1):
+                with plt.style.context(STYLE):
+                    print(*_save(draw(arms), options.out, f"{kind}-{name}"), sep="\n")
+        with open(Path(options.out) / f"seeds-{name}.csv", "w", newline="", encoding="utf-8") as file:
+            header, rows = comparison_table(arms)
+            csv.writer(file, lineterminator="\n").writerows([header, *rows])
+        print(paragraph(arms))
 
 
-def _of_the_paper(arm):
-    return arm.config.method in METHOD_STYLE
+def _save(figure, directory, name):
+    """PNG and SVG without dates, so that equal data give equal bytes; the paths."""
+    paths = [Path(directory) / f"{name}.{ending}" for ending in ("png", "svg")]
+    paths[0].parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(paths[0], metadata={"Software": None})
+    figure.savefig(paths[1], metadata={"Date": None})
+    plt.close(figure)
+    return paths
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Comparisons over seeds: what to run, which runs belong together, estimates with intervals, paired differences.
+"""Comparisons over seeds: estimates with intervals, differences paired by seed, and what they decide.
 
 Interquartile means, stratified bootstrap intervals, probabilities of improvement and performance profiles are those of
 Agarwal et al. 2021 (arXiv 2108.13264), through scipy; their strata are tasks, here scales. Needs no torch.
@@ -7,13 +7,11 @@ Agarwal et al. 2021 (arXiv 2108.13264), through scipy; their strata are tasks, h
 import itertools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
 from statsmodels.stats.power import TTestPower
-
-from sa_ah_lib.config import METHOD_LABELS, METHODS, SCALES, RunConfig
 
 RESAMPLES, RNG_SEED = 2000, 123
 MIN_SEEDS = 6
@@ -63,20 +61,6 @@ METRICS = {
 
 
 @dataclass(frozen=True)
-class Arm:
-    """Runs that differ in seed and scale alone: {(scale, seed): Run}, under one label."""
-
-    label: str
-    config: RunConfig
-    runs: dict
-
-    def scores(self, metric):
-        """{(scale, seed): value} of the runs that have one."""
-        values = {key: METRICS[metric].read(run) for key, run in sorted(self.runs.items())}
-        return {key: value for key, value in values.items() if value is not None}
-
-
-@dataclass(frozen=True)
 class Estimate:
     """A value with its interval (NaN bounds where too few runs give none) from ``count`` runs or pairs."""
 
@@ -104,73 +88,23 @@ class Comparison:
     improvement: Estimate
 
 
-def expand(base, methods, seeds, vary=None, varied="sa-ah-grpo"):
-    """The configurations of a comparison: every method at ``base``'s length, every seed, seed by seed.
-
-    Args:
-        base: a trained method's ``RunConfig``; all else is kept from it.
-        vary: {field: values}; each value is one more arm of the method ``varied``, one field changed at a time.
-    """
-    arms = [base.sibling(method).replace(steps=base.steps) for method in methods]
-    anchor = base.sibling(varied).replace(steps=base.steps)
-    arms += [anchor.replace(**{field: value}) for field, values in (vary or {}).items() for value in values]
-    return [arm.replace(seed=seed) for seed in dict.fromkeys(seeds) for arm in dict.fromkeys(arms)]
-
-
-def arms(runs):
-    """Sort trained runs into arms, in the order of ``METHODS``; labels say how an arm differs from its method's first.
-
-    Raises:
-        ValueError: no trained run among them.
-    """
-    found = {}
-    for run in runs:
-        if run.config.steps:
-            key = run.config.replace(seed=0, scale=next(iter(SCALES)), model="")
-            found.setdefault(key, {})[run.config.scale, run.config.seed] = run
-    if not found:
-        raise ValueError("expected finished runs of at least one trained method. Got none; run them first.")
-    first = {}
-    for config in found:
-        first.setdefault(config.method, config)
-    order = sorted(found, key=lambda config: list(METHODS).index(config.method))
-    return [Arm(_label(config, first[config.method]), config, found[config]) for config in order]
-
-
-def arms_by_family(runs):
-    """{name: arms of two seeds or more} of runs that differ in method, alpha, rule and seed alone.
-
-    The name is the scale, with the family's hash where one scale has several families.
-    """
-    families = {}
-    for run in runs:
-        if run.config.steps:
-            grpo = run.config.sibling("grpo").replace(seed=0)
-            if grpo.steps == run.config.steps:  # SA-AH-GRPO's own 180 steps are not compared with 150
-                families.setdefault(grpo, []).append(run)
-    kept = {grpo: [arm for arm in arms(members) if len(arm.runs) > 1] for grpo, members in families.items()}
-    kept = {grpo: members for grpo, members in kept.items() if members}
-    scales = [grpo.scale for grpo in kept]
-    name = lambda grpo: grpo.scale if scales.count(grpo.scale) == 1 else f"{grpo.scale}-{grpo.run_id[-8:]}"  # noqa: E731
-    return {name(grpo): members for grpo, members in kept.items()}
-
-
-def arm_of(arms, method):
-    """The first arm of a method, or None."""
-    return next((arm for arm in arms if arm.config.method == method), None)
+def scores(arm, metric):
+    """{(scale, seed): value} of an arm's runs that have one."""
+    values = {key: METRICS[metric].read(run) for key, run in sorted(arm.runs.items())}
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def interquartile_mean(arm, metric):
     """Mean of the middle half of an arm's scores with a stratified bootstrap interval (percentile, 95%)."""
     iqm = lambda *strata, axis=-1: stats.trim_mean(np.concatenate(strata, axis), 0.25, axis)  # noqa: E731
-    return _estimate(_strata(arm.scores(metric)), iqm)
+    return _estimate(_strata(scores(arm, metric)), iqm)
 
 
 def compare(first, second, metric, comparisons=1):
     """Pair two arms by seed; the interval holds for ``comparisons`` of its kind at once (Bonferroni)."""
-    rule, scores = METRICS[metric], [arm.scores(metric) for arm in (first, second)]
-    shared = sorted(scores[0].keys() & scores[1].keys())
-    values = [np.array([side[key] for key in shared]) for side in scores]
+    rule, sides = METRICS[metric], [scores(arm, metric) for arm in (first, second)]
+    shared = sorted(sides[0].keys() & sides[1].keys())
+    values = [np.array([side[key] for key in shared]) for side in sides]
     gains = rule.gain(*values) if shared else np.array([])
     low = high = p_value = math.nan
     if len(gains) > 1:
@@ -180,8 +114,8 @@ def compare(first, second, metric, comparisons=1):
             low, high = stats.ttest_1samp(gains, 0).confidence_interval(1 - 0.05 / comparisons)
     mean = float(gains.mean()) if len(gains) else math.nan
     sign = 1 if rule.larger_is_better else -1
-    sides = [_strata({key: sign * side[key] for key in shared}) for side in scores]
-    improvement = _estimate([*sides[0], *sides[1]], _superiority)
+    strata = [_strata({key: sign * side[key] for key in shared}) for side in sides]
+    improvement = _estimate([*strata[0], *strata[1]], _superiority)
     gain = Estimate(mean, float(low), float(high), len(gains))
     named = dict(zip(shared, gains.tolist(), strict=True))
     return Comparison(first.label, second.label, metric, named, gain, float(p_value), improvement)
@@ -214,21 +148,11 @@ def seeds_needed(comparison):
 
 def performance_profile(arm, metric, thresholds):
     """Share of an arm's runs at least as good as each threshold, with pointwise bootstrap bounds: (3, thresholds)."""
-    values = np.array(list(arm.scores(metric).values()))
+    values = np.array(list(scores(arm, metric).values()))
     draws = np.random.default_rng(RNG_SEED).integers(len(values), size=(RESAMPLES, len(values)))
     reached = lambda v: v[..., None] >= thresholds if METRICS[metric].larger_is_better else v[..., None] <= thresholds  # noqa: E731
     resampled = reached(values)[draws].mean(1)  # (resamples, thresholds)
     return np.stack([reached(values).mean(0), *np.quantile(resampled, [0.025, 0.975], axis=0)])
-
-
-def _label(config, first):
-    names = [f.name for f in fields(config) if getattr(config, f.name) != getattr(first, f.name)]
-    changes = [f"{'α' if name == 'alpha' else name} = {_text(getattr(config, name))}" for name in names]
-    return ", ".join([METHOD_LABELS[config.method], *changes])
-
-
-def _text(value):
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _strata(scores):

@@ -14,7 +14,13 @@ ARMS = ["grpo", "ah-grpo", "sa-ah-grpo", "control-shuffled", "control-top-entrop
 
 
 @pytest.fixture(scope="module")
-def observed(tiny_model_dir, tmp_path_factory):
+def objective():
+    """{method: (rule, scope, alpha, denominator) of the trainer that ran}, filled by ``observed``."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def observed(tiny_model_dir, tmp_path_factory, objective):
     """{(method, seed): (adapter before training, prompts a step, first rollouts)} of three-step runs."""
     directory, found = tmp_path_factory.mktemp("runs"), {}
     small = {
@@ -31,8 +37,10 @@ def observed(tiny_model_dir, tmp_path_factory):
                 prompts.append([row["prompt"][-1]["content"] for row in inputs])
                 return score(self, inputs)
 
-            def beginning(self, *args, adapter=adapter, **kwargs):
+            def beginning(self, *args, adapter=adapter, method=method, **kwargs):
                 named = self.loaded.model.named_parameters()
+                trainer = self.trainer
+                objective[method] = trainer.rule, trainer.scope, trainer.alpha, trainer.denominator
                 adapter |= {name: value.detach().clone() for name, value in named if value.requires_grad}
                 return begin(self, *args, **kwargs)
 
@@ -62,3 +70,10 @@ def test_seeds_differ_in_adapter_and_prompts(observed):
     (adapter, prompts, *_), (other, others_prompts, *_) = observed["grpo", 5], observed["grpo", 6]
     assert prompts != others_prompts
     assert not all(torch.equal(value, other[name]) for name, value in adapter.items())
+
+
+@pytest.mark.parametrize("method", ARMS)
+def test_the_objective_of_the_configuration_is_the_trainer_s(observed, objective, method):
+    """A control whose rule is lost on the way trains SA-AH-GRPO under the control's name."""
+    config = preset("micro-s", method)
+    assert objective[method] == (config.rule, config.scope, config.alpha, config.denominator)

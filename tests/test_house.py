@@ -12,7 +12,8 @@ LIBRARY = ROOT / "sa_ah_lib"
 MODULES = sorted(path.stem for path in LIBRARY.glob("*.py") if path.stem != "__init__")
 HEAVY = {"torch", "transformers", "trl", "peft", "unsloth", "datasets", "accelerate"}
 # Modules that a laptop without torch must be able to import, and draw figures with.
-LIGHT = {"config", "rewards", "stats", "runlog", "figures", "display", "data", "seeds", "answer", "seed_figures"}
+LIGHT = {"config", "rewards", "stats", "runlog", "figures", "display", "data", "comparison", "seeds", "answer",
+         "seed_figures"}  # fmt: skip
 
 
 def tree(module):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from made_runs import family
 
-from sa_ah_lib import figures, seed_figures, seeds
+from sa_ah_lib import comparison, figures, seed_figures, seeds
 from sa_ah_lib.config import CONTROLS, METHODS
 from sa_ah_lib.runlog import RunLog
 
@@ -30,7 +30,7 @@ def arms():
     runs = []
     for k, method in enumerate(TRAINED):
         runs += family(method, [count + 10 * k // 2 for count in COUNTS], [s * 1.5 ** (k / 2) for s in SPREADS])
-    return seeds.arms(runs)
+    return comparison.arms(runs)
 
 
 def marks(ax):
@@ -51,7 +51,7 @@ def test_scores_are_drawn_as_estimated(arms):
     assert names(ax) == [arm.label for arm in arms]
     for row, (arm, mark, seeds_drawn) in enumerate(zip(arms, marks(ax), ticks(ax), strict=True)):
         assert mark.get_xydata().tolist() == [[seeds.interquartile_mean(arm, "pass_at_1").value, row]]
-        assert sorted(seeds_drawn.get_xdata()) == sorted(arm.scores("pass_at_1").values())
+        assert sorted(seeds_drawn.get_xdata()) == sorted(seeds.scores(arm, "pass_at_1").values())
 
 
 def test_gains_are_drawn_in_the_metric_s_own_direction(arms):
@@ -92,7 +92,7 @@ def test_arms_are_told_apart_without_colour(arms):
 def test_arms_of_one_method_take_other_markers():
     """An alpha sweep whose points all look alike."""
     runs = [run for alpha in (0.5, 0.25, 1.0) for run in family("sa-ah-grpo", COUNTS, alpha=alpha)]
-    ax = seed_figures.plot_scores(seeds.arms(runs), "pass_at_1")
+    ax = seed_figures.plot_scores(comparison.arms(runs), "pass_at_1")
     assert len({mark.get_marker() for mark in marks(ax)}) == 3 and len({mark.get_color() for mark in marks(ax)}) == 1
 
 
@@ -101,26 +101,26 @@ def test_profiles_fall_from_one_to_zero(arms):
     for line in ax.lines:
         assert line.get_ydata()[0] == 1 and line.get_ydata()[-1] == 0 and (np.diff(line.get_ydata()) <= 0).all()
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["GRPO", "AH-GRPO", "SA-AH-GRPO"]
-    assert len(ax.collections) == 3 and not seed_figures.plot_profile(arms, "pass_at_1").collections
+    assert len(ax.collections) == 3 and not seed_figures.plot_profile(arms, "pass_at_1", plt.subplots()[1]).collections
 
 
 @pytest.mark.parametrize("width", [3.3, 6.9])
-@pytest.mark.parametrize("draw", [seed_figures.scores, seed_figures.profiles, seed_figures.summary])
+@pytest.mark.parametrize("draw", [seed_figures.overview, seed_figures.profiles, seed_figures.summary])
 def test_nothing_leaves_the_page(arms, draw, width):
     """Labels cut off at one journal column, where half of the readers meet the figure."""
     figure = draw(arms, width=width)
     figure.canvas.draw()
     page = figure.get_tightbbox().width
     assert figure.get_figwidth() == width and page <= width * 1.005
-    assert figure.get_suptitle().startswith("measured: micro-s on made up, seed 0, 1, 2")
+    assert figure.get_suptitle() == "measured: micro-s, made up, 8 steps, seeds 0, 1, 2, 3, 4, 5, 6, 7, cpu, 2026-01-05"
 
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_few_seeds_are_drawn_without_intervals_of_nothing(count):
     """The smoke form of notebook 06, before a verdict is possible."""
     runs = family("grpo", COUNTS[:count], steps=2) + family("sa-ah-grpo", COUNTS[:count], steps=2)
-    for draw in (seed_figures.scores, seed_figures.profiles, seed_figures.summary):
-        draw(seeds.arms(runs)).canvas.draw()
+    for draw in (seed_figures.overview, seed_figures.profiles, seed_figures.summary):
+        draw(comparison.arms(runs)).canvas.draw()
 
 
 def test_axes_that_are_given_are_drawn_on(arms):
@@ -149,7 +149,9 @@ def test_the_command_draws_comparisons_and_the_same_bytes_again(tmp_path, capsys
         seed_figures.main([str(tmp_path / "runs"), "--out", str(tmp_path / out)])
         contents.append({path.name: path.read_bytes() for path in (tmp_path / out).iterdir()})
     assert contents[0] == contents[1]
-    assert {name.split(".")[0] for name in contents[0]} == {"seeds-micro-s", "profiles-micro-s", "summary-micro-s"}
+    names = [f"{kind}-micro-s.{ending}" for kind in ("seeds", "profiles", "summary") for ending in ("png", "svg")]
+    assert set(contents[0]) == {*names, "seeds-micro-s.csv"}
+    assert contents[0]["seeds-micro-s.csv"].decode().splitlines()[1].startswith('GRPO,2,"0.810 [0.800, 0.820]"')
     assert "at least 6 seeds are needed" in capsys.readouterr().out
 
 

@@ -9,7 +9,7 @@ pytest.importorskip("scipy")
 from made_runs import family, made_run
 from scipy import stats
 
-from sa_ah_lib import answer, seeds
+from sa_ah_lib import answer, comparison, seeds
 from sa_ah_lib.config import CONTROLS, METHODS, preset
 
 CORRECT = [400, 410, 390, 430, 405, 395, 420, 415]
@@ -21,7 +21,7 @@ def arms_of(**corrects):
     for name, counts in corrects.items():
         counts, spreads = counts if isinstance(counts, tuple) else (counts, None)
         runs += family(name.replace("_", "-"), counts, spreads)
-    return seeds.arms(runs)
+    return comparison.arms(runs)
 
 
 def plus(counts, points):
@@ -35,7 +35,7 @@ def test_methods_are_compared_at_one_length_and_all_else_alike():
     """SA-AH-GRPO's own 180 steps beside GRPO's 150 would compare lengths."""
     base = preset("micro-s", "grpo", seed=9, learning_rate=1e-3)
     methods = [method for method in METHODS if method != "zero-shot"]
-    configs = seeds.expand(base, methods, [123, 1, 123])
+    configs = comparison.expand(base, methods, [123, 1, 123])
     assert [(c.method, c.seed) for c in configs] == [(m, s) for s in (123, 1) for m in methods]
     assert {c.steps for c in configs} == {150} and {c.learning_rate for c in configs} == {1e-3}
     for config in configs:
@@ -44,7 +44,7 @@ def test_methods_are_compared_at_one_length_and_all_else_alike():
 
 
 def test_a_smoke_run_s_length_is_every_arm_s():
-    configs = seeds.expand(preset("micro-s", "grpo", steps=6), ["sa-ah-grpo", "control-mirror"], [1])
+    configs = comparison.expand(preset("micro-s", "grpo", steps=6), ["sa-ah-grpo", "control-mirror"], [1])
     assert [config.steps for config in configs] == [6, 6]
 
 
@@ -52,7 +52,7 @@ def test_variations_change_one_field_of_one_method():
     """A grid that crosses fields, or varies the reference too, answers another question."""
     vary = {"alpha": [0.25, 1.0], "entropy_top_k": [20, None], "alpha_": []}
     vary.pop("alpha_")
-    configs = seeds.expand(preset("micro-s", "grpo"), ["grpo", "sa-ah-grpo"], [1], vary)
+    configs = comparison.expand(preset("micro-s", "grpo"), ["grpo", "sa-ah-grpo"], [1], vary)
     plain = configs[1]
     assert [c.alpha for c in configs] == [0.0, 0.5, 0.25, 1.0, 0.5, 0.5]
     assert [c.entropy_top_k for c in configs] == [500, 500, 500, 500, 20, None]
@@ -61,7 +61,7 @@ def test_variations_change_one_field_of_one_method():
 
 def test_a_variation_equal_to_its_method_is_run_once():
     """alpha = 0.5 in the sweep is SA-AH-GRPO itself: trained twice it would be counted twice."""
-    configs = seeds.expand(preset("micro-s", "grpo"), ["grpo", "sa-ah-grpo"], [1, 2], {"alpha": [0.25, 0.5]})
+    configs = comparison.expand(preset("micro-s", "grpo"), ["grpo", "sa-ah-grpo"], [1, 2], {"alpha": [0.25, 0.5]})
     assert len(configs) == len(set(configs)) == 6
 
 
@@ -72,7 +72,7 @@ def test_a_variation_equal_to_its_method_is_run_once():
 )  # fmt: skip
 def test_what_cannot_be_run_is_refused_before_anything_is(arguments, message):
     with pytest.raises(ValueError, match=message):
-        seeds.expand(preset("micro-s", "grpo"), *arguments)
+        comparison.expand(preset("micro-s", "grpo"), *arguments)
 
 
 # --- which runs belong together --------------------------------------------------------------------------------------
@@ -82,7 +82,7 @@ def test_arms_hold_what_differs_in_seed_and_scale_alone():
     """An alpha, a length or a threshold in one arm with others would pass for the method's spread over seeds."""
     runs = [made_run("sa-ah-grpo", seed, scale=scale) for seed in (1, 2) for scale in ("micro-s", "micro-l")]
     runs += [made_run("grpo", 1), made_run("sa-ah-grpo", 1, alpha=0.25), made_run("sa-ah-grpo", 1, entropy_top_k=None)]
-    found = {arm.label: list(arm.runs) for arm in seeds.arms(runs)}
+    found = {arm.label: list(arm.runs) for arm in comparison.arms(runs)}
     both = [(scale, seed) for seed in (1, 2) for scale in ("micro-s", "micro-l")]
     one = [("micro-s", 1)]
     assert found == {
@@ -92,7 +92,7 @@ def test_arms_hold_what_differs_in_seed_and_scale_alone():
 
 def test_zero_shot_runs_are_no_arm_and_nothing_is_said_of_nothing():
     with pytest.raises(ValueError, match="at least one trained method. Got none"):
-        seeds.arms([made_run("zero-shot", steps=0)])
+        comparison.arms([made_run("zero-shot", steps=0)])
 
 
 def test_families_do_not_mix_lengths_or_settings():
@@ -100,11 +100,11 @@ def test_families_do_not_mix_lengths_or_settings():
     runs = family("grpo", CORRECT[:2], steps=150) + family("sa-ah-grpo", CORRECT[:2], steps=150)
     runs += family("sa-ah-grpo", CORRECT[:2], steps=180) + family("grpo", CORRECT[:2], steps=12)
     runs += [made_run("ah-grpo", 0, steps=150), made_run("grpo", 5, scale="micro-l"), made_run("zero-shot", steps=0)]
-    found = seeds.arms_by_family(runs)
+    found = comparison.by_family(runs)
     assert sorted(len(arms) for arms in found.values()) == [1, 2] and all(n.startswith("micro-s-") for n in found)
     (two,) = [arms for arms in found.values() if len(arms) == 2]
     assert [(arm.label, arm.config.steps) for arm in two] == [("GRPO", 150), ("SA-AH-GRPO", 150)]
-    assert list(seeds.arms_by_family(runs[:4])) == ["micro-s"]
+    assert list(comparison.by_family(runs[:4])) == ["micro-s"]
 
 
 # --- scores ----------------------------------------------------------------------------------------------------------
@@ -113,16 +113,16 @@ def test_families_do_not_mix_lengths_or_settings():
 def test_scores_are_the_last_checkpoint_and_the_second_half():
     """The peak, or the warm-up's rise, in place of what the paper reports."""
     run = made_run("grpo", 3, correct=430, spread=0.5)
-    (arm,) = seeds.arms([run])
-    assert arm.scores("pass_at_1") == {("micro-s", 3): 430 / 500}
-    assert arm.scores("training_variance") == {("micro-s", 3): pytest.approx(0.25)}
+    (arm,) = comparison.arms([run])
+    assert seeds.scores(arm, "pass_at_1") == {("micro-s", 3): 430 / 500}
+    assert seeds.scores(arm, "training_variance") == {("micro-s", 3): pytest.approx(0.25)}
 
 
 @pytest.mark.parametrize("changes", [{"spread": 0.0}, {"steps": 2}])
 def test_a_variance_that_is_none_is_left_out(changes):
     """log 0 would make a run infinitely better than all others."""
-    (arm,) = seeds.arms([made_run("grpo", **changes)])
-    assert arm.scores("training_variance") == {} and len(arm.scores("pass_at_1")) == 1
+    (arm,) = comparison.arms([made_run("grpo", **changes)])
+    assert seeds.scores(arm, "training_variance") == {} and len(seeds.scores(arm, "pass_at_1")) == 1
 
 
 def test_the_interquartile_mean_by_hand():
@@ -138,7 +138,7 @@ def test_the_bootstrap_is_stratified():
     """Resampling scales together would take the gap between two models for noise of the seeds."""
     near, far = [100, 101, 102, 103], [400, 401, 402, 403]
     runs = family("grpo", near) + family("grpo", far, scale="micro-l")
-    (arm,) = seeds.arms(runs)
+    (arm,) = comparison.arms(runs)
     found = seeds.interquartile_mean(arm, "pass_at_1")
     assert found.high - found.low < 5 / 500
     assert found.count == 8
@@ -166,7 +166,7 @@ def test_pairs_are_made_by_seed_and_signs_point_to_better():
     """Pairing by place in a list, or a variance whose growth counts as a gain."""
     runs = [made_run("grpo", seed, 400 + seed, 1.0) for seed in (1, 2, 3)]
     runs += [made_run("sa-ah-grpo", seed, 400 + seed + 10 * seed, 0.5) for seed in (4, 3, 2)]
-    grpo, sa = seeds.arms(runs)
+    grpo, sa = comparison.arms(runs)
     found = seeds.compare(sa, grpo, "pass_at_1")
     assert found.gains == {("micro-s", 2): pytest.approx(20 / 500), ("micro-s", 3): pytest.approx(30 / 500)}
     assert (found.gain.value, found.gain.count) == (pytest.approx(0.05), 2)
@@ -204,7 +204,7 @@ def test_probability_of_improvement_is_mann_whitney_s():
 @pytest.mark.parametrize("common", [0, 1])
 def test_too_few_pairs_give_no_interval_and_no_error(common):
     runs = [made_run("grpo", 1), made_run("sa-ah-grpo", 1 if common else 2)]
-    grpo, sa = seeds.arms(runs)
+    grpo, sa = comparison.arms(runs)
     found = seeds.compare(sa, grpo, "pass_at_1")
     assert found.gain.count == common and math.isnan(found.gain.low) and math.isnan(found.p_value)
     assert seeds.verdict(found) == "undecidable" and seeds.seeds_needed(found) is None
@@ -323,7 +323,7 @@ def test_the_table_shows_every_arm_and_the_match():
     for run in sa:
         for row in run.train:
             row |= {"sa_ah/weight_discounted": 0.75 + 0.01 * (row["step"] % 2), "sa_ah/weight_target": 0.755}
-    header, rows = answer.comparison_table(seeds.arms(grpo + sa))
+    header, rows = answer.comparison_table(comparison.arms(grpo + sa))
     assert all(len(row) == len(header) for row in rows)
     assert rows[0][:2] == ["GRPO", 8] and rows[0][3] == "—" and rows[0][-2:] == ["—", "—"]
     assert rows[1][3].startswith("+3.5 points [") and rows[1][6] == "supported" and rows[1][-2:] == ["0.7550", "0.7550"]
