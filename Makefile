@@ -15,7 +15,7 @@ RUNS ?= runs
 # What `make sweep` runs; ARGS are its further options, such as --dry-run or --workers 2.
 GRID ?= notebooks/grids/seeds.yaml
 ARGS ?=
-NOTEBOOKS := 00_environment_check 01_zero_shot 02_grpo 03_ah_grpo 04_sa_ah_grpo 05_alpha_ablation
+NOTEBOOKS := 00_environment_check 01_zero_shot 02_grpo 03_ah_grpo 04_sa_ah_grpo 05_alpha_ablation 06_beyond_the_paper
 TABLES := 07_tables_and_figures
 # Notebook 07 needs no torch: the full environment serves where it is made, else a small one is.
 LIGHT := $(if $(wildcard $(READY)),$(VENV),.venv-figures)

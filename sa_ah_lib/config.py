@@ -8,17 +8,36 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+RULES = ("cumulative", "position", "shuffled", "scalar", "local", "inverse", "top_entropy")
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+CONTROLS = {
+    "control-position": {"scope": "negative", "alpha": 0.5, "steps": 180, "rule": "position"},
+    "control-shuffled": {"scope": "negative", "alpha": 0.5, "steps": 180, "rule": "shuffled"},
+    "control-scalar": {"scope": "negative", "alpha": 0.5, "steps": 180, "rule": "scalar"},
+    "control-mirror": {"scope": "positive", "alpha": 0.5, "steps": 180},
+    "control-local": {"scope": "negative", "alpha": 0.5, "steps": 180, "rule": "local"},
+    "control-inverse": {"scope": "negative", "alpha": 0.5, "steps": 180, "rule": "inverse"},
+    "control-top-entropy": {"scope": "negative", "alpha": 0.5, "steps": 180, "rule": "top_entropy"},
+}
+"""SA-AH-GRPO with one part of its rule taken away, see ``controls``; the mirror discounts the successes instead."""
 
 METHODS = {
     "zero-shot": {"scope": "none", "alpha": 0.0, "steps": 0},
     "grpo": {"scope": "none", "alpha": 0.0, "steps": 150},
     "ah-grpo": {"scope": "all", "alpha": 0.5, "steps": 150},
     "sa-ah-grpo": {"scope": "negative", "alpha": 0.5, "steps": 180},
+    **CONTROLS,
 }
-"""The paper's base row and three methods (Section 4.3): which rollouts are discounted, how strongly, how long."""
+"""The paper's base row and three methods (Section 4.3): which rollouts are discounted, how strongly, how long; and
+this project's controls."""
 
-METHOD_LABELS = {"zero-shot": "Base (zero-shot)", "grpo": "GRPO", "ah-grpo": "AH-GRPO", "sa-ah-grpo": "SA-AH-GRPO"}
+METHOD_LABELS = {
+    "zero-shot": "Base (zero-shot)", "grpo": "GRPO", "ah-grpo": "AH-GRPO", "sa-ah-grpo": "SA-AH-GRPO",
+    "control-position": "Position decay", "control-shuffled": "Shuffled entropy", "control-scalar": "One scalar",
+    "control-mirror": "Mirror (successes)", "control-local": "Entropy, not cumulative",
+    "control-inverse": "Inverse entropy", "control-top-entropy": "Top-entropy mask",
+}  # fmt: skip
 
 BATCH_READINGS = {"table": 4, "log": 2}
 """Prompts per optimizer step: Table 1 read literally, or as the paper's logged fractions imply (Table 6)."""
@@ -77,6 +96,7 @@ class RunConfig:
     # Objective (Eq. 5 to 9)
     scope: str = "negative"
     alpha: float = 0.5
+    rule: str = "cumulative"
     denominator: str = "group"
     entropy_top_k: int | None = 500
     reward_threshold: float = 0.15
@@ -157,7 +177,8 @@ class RunConfig:
         """
         _check_choice("method", method, METHODS)
         # Its own method gives the run itself, also where an override changed the method's scope.
-        values, own = dict(METHODS[method]) if method != self.method else {}, METHODS[self.method]
+        own = METHODS[self.method]
+        values = {"rule": type(self).rule, **METHODS[method]} if method != self.method else {}
         for name in ("steps", "alpha"):
             if values.get(name) and own[name] and getattr(self, name) != own[name]:
                 values[name] = getattr(self, name)
@@ -211,7 +232,8 @@ def _check_type(field, value):
 def _check_ranges(c):
     _check_choice("scale", c.scale, SCALES)
     _check_choice("method", c.method, METHODS)
-    _check_choice("scope", c.scope, ("none", "all", "negative"))
+    _check_choice("scope", c.scope, ("none", "all", "negative", "positive"))
+    _check_choice("rule", c.rule, RULES)
     _check_choice("denominator", c.denominator, ("group", "batch", "sequence"))
     _check_choice("system_prompt", c.system_prompt, ("tags", "none"))
     for name in (
@@ -231,6 +253,11 @@ def _check_ranges(c):
             raise ValueError(f"{name} must be {limits}. Got {getattr(c, name)}.")
     if c.scope == "none" and c.alpha:
         raise ValueError(f"alpha must be 0 where scope is 'none', which would ignore it. Got {c.alpha}.")
+    if c.rule != "cumulative" and (c.scope == "none" or c.alpha < 0):
+        raise ValueError(
+            "a control rule needs a scope other than 'none' and an alpha of at least 0. "
+            f"Got {c.rule!r} with {c.scope!r} and {c.alpha}."
+        )
     if c.temperature == 0:
         raise ValueError("temperature must be above 0: rollouts are sampled. Got 0.")
     if not 0 <= c.lora_dropout < 1:

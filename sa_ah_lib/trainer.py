@@ -11,13 +11,22 @@ from contextlib import nullcontext
 
 import torch
 
+from sa_ah_lib.controls import check_rule, rule_weights
 from sa_ah_lib.seam import EntropyTap, HookNotCalledError, check_arguments
-from sa_ah_lib.weighting import DENOMINATORS, SCOPES, check_top_k, group_normalized, rollout_weights
+from sa_ah_lib.weighting import (
+    DENOMINATORS,
+    SCOPES,
+    check_top_k,
+    discounted_rollouts,
+    group_normalized,
+    horizon_weights,
+)
 
 GROUP_KEY, REWARD_KEY = "rollout_group", "rollout_reward"
 # Sums over completion tokens, rollouts and groups, from which every diagnostic of Table 6 is a ratio.
 SUMS = (
     "tokens", "entropy", "weight", "negative_tokens", "negative_weight",
+    "discounted_tokens", "discounted_weight", "target_weight",
     "rollouts", "negative_rollouts", "groups", "silenced_groups", "group_std",
     "group_mean", "group_mean_squared", "group_variance",
 )  # fmt: skip
@@ -44,7 +53,8 @@ class TokenWeighted:
 
     Args:
         alpha: strength of the discount, finite. 0 is GRPO (Eq. 5).
-        scope: "none" (GRPO), "all" (AH-GRPO) or "negative" (SA-AH-GRPO).
+        scope: "none" (GRPO), "all" (AH-GRPO), "negative" (SA-AH-GRPO) or "positive" (its mirror).
+        rule: "cumulative" (Eq. 5) or one of its controls, see ``controls.RULES``.
         denominator: "group" (Eq. 6 and 9), "batch" or "sequence" (Eq. 2); see ``weighting.group_normalized``.
         entropy_top_k: K of the top-K entropy (Table 1), or None for the exact one, which costs nothing.
         reward_threshold: groups whose rewards have a standard deviation below this carry no signal: their
@@ -63,6 +73,7 @@ class TokenWeighted:
         denominator="group",
         entropy_top_k=500,
         reward_threshold=0.15,
+        rule="cumulative",
         **kwargs,
     ):
         if not math.isfinite(alpha):
@@ -73,7 +84,8 @@ class TokenWeighted:
             )
         if not 0 <= reward_threshold < math.inf:
             raise ValueError(f"reward_threshold must be at least 0 and finite. Got {reward_threshold}.")
-        self.alpha, self.scope, self.denominator = alpha, scope, denominator
+        check_rule(rule, alpha)
+        self.alpha, self.scope, self.denominator, self.rule = alpha, scope, denominator, rule
         self.reward_threshold = reward_threshold
         super().__init__(*args, **kwargs)
         check_arguments(self.args, self.num_generations)
@@ -91,7 +103,10 @@ class TokenWeighted:
 
     def token_weights(self, entropy, mask, advantages):
         """The rule: (B, T) weights from normalised entropies (B, T), the mask (B, T) and advantages (B,)."""
-        return rollout_weights(entropy, mask, advantages, self.alpha, self.scope)
+        groups = self._micro_batch["groups"]
+        # The step's own seed: a resumed run shuffles as an unbroken one. Torch's generator reads its low 32 bits only.
+        seed = (1_000_003 * self.args.seed + self.state.global_step) % 2**32
+        return rule_weights(entropy, mask, advantages, groups, self.alpha, self.scope, self.rule, seed)
 
     def get_high_entropy_mask(self, entropies, mask, threshold):
         """TRL's hook: entropies in nats (B, T) and the loss mask (B, T) in, the policy term's factors (B, T) out."""
@@ -168,9 +183,12 @@ class TokenWeighted:
         spread = torch.stack([r.std() if len(r) > 1 else torch.zeros_like(r[0]) for r in by_group])  # (groups,)
         means = torch.stack([r.mean() for r in by_group]).double()  # (groups,)
         weighted, negative_mask = rollouts["weights"] * mask, mask * negative[:, None]
+        discounted_mask = mask * discounted_rollouts(rollouts["advantages"], self.scope)[:, None]
+        target = horizon_weights(rollouts["entropy"], rollouts["mask"], self.alpha) * discounted_mask
         sums = [
             mask.sum(), (rollouts["entropy"] * mask).sum(), weighted.sum(),
             negative_mask.sum(), (weighted * negative_mask).sum(),
+            discounted_mask.sum(), (weighted * discounted_mask).sum(), target.sum(),
             torch.tensor(float(len(negative))), negative.sum(), torch.tensor(float(len(by_group))),
             (spread < self.reward_threshold).sum(), spread.sum(),
             means.sum(), means.square().sum(), spread.square().sum(),
@@ -184,7 +202,9 @@ class TokenWeighted:
         Returns:
             dict of floats: ``sa_ah/entropy`` (mean normalised entropy of tokens, [0, 1]), ``sa_ah/weight`` and
             ``sa_ah/weight_negative`` (mean weight of all tokens, and of those of negative-advantage rollouts, 0
-            when there are none), ``sa_ah/negative_fraction`` (of rollouts, [0, 1]), ``sa_ah/silenced_fraction`` (of
+            when there are none), ``sa_ah/weight_discounted`` and ``sa_ah/weight_target`` (mean weight of the tokens of
+            rollouts in scope, and what Eq. 5 would give them: a control's two agree), ``sa_ah/negative_fraction`` (of
+            rollouts, [0, 1]), ``sa_ah/silenced_fraction`` (of
             groups below the reward threshold), ``sa_ah/reward_group_std`` (mean within-group standard deviation),
             ``sa_ah/reward_within_variance`` (mean within-group variance), ``sa_ah/reward_between_variance`` (variance
             of the group means; None for a single group), ``sa_ah/effective_horizon`` (tokens, 1 / (alpha * mean
@@ -199,6 +219,8 @@ class TokenWeighted:
             "sa_ah/entropy": entropy,
             "sa_ah/weight": ratio("weight", "tokens"),
             "sa_ah/weight_negative": ratio("negative_weight", "negative_tokens"),
+            "sa_ah/weight_discounted": ratio("discounted_weight", "discounted_tokens"),
+            "sa_ah/weight_target": ratio("target_weight", "discounted_tokens"),
             "sa_ah/negative_fraction": ratio("negative_rollouts", "rollouts"),
             "sa_ah/silenced_fraction": ratio("silenced_groups", "groups"),
             "sa_ah/reward_group_std": ratio("group_std", "groups"),

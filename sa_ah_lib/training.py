@@ -101,6 +101,7 @@ def build_trainer(config, loaded, splits, log, directory, progress=True):
         callbacks=[recorder],
         alpha=config.alpha,
         scope=config.scope,
+        rule=config.rule,
         denominator=config.denominator,
         entropy_top_k=config.entropy_top_k,
         reward_threshold=config.reward_threshold,

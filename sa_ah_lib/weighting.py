@@ -9,7 +9,7 @@ import math
 
 import torch
 
-SCOPES = ("none", "all", "negative")
+SCOPES = ("none", "all", "negative", "positive")
 DENOMINATORS = ("group", "batch", "sequence")
 
 
@@ -104,28 +104,41 @@ def horizon_weights(entropy, mask, alpha):
 
 
 @torch.no_grad()
+def discounted_rollouts(advantages, scope):
+    """Which rollouts a scope discounts, (B,) bool.
+
+    Args:
+        advantages: (B,) group-normalised.
+        scope: "none" (GRPO), "all" (AH-GRPO, Eq. 6), "negative" (SA-AH-GRPO, Eq. 7) or "positive", its mirror. An
+            advantage of exactly 0 belongs to neither sign.
+
+    Raises:
+        ValueError: an unknown scope, or NaN among the advantages.
+    """
+    if scope not in SCOPES:
+        raise ValueError(f"scope must be one of {SCOPES}. Got {scope!r}.")
+    if torch.isnan(advantages).any():
+        raise ValueError("advantages must be numbers. Got NaN; check what the reward functions return.")
+    if scope in ("negative", "positive"):
+        return advantages < 0 if scope == "negative" else advantages > 0
+    return torch.full_like(advantages, scope == "all", dtype=torch.bool)
+
+
+@torch.no_grad()
 def rollout_weights(entropy, mask, advantages, alpha, scope):
     """The weights of one method: GRPO ("none"), AH-GRPO ("all", Eq. 6) or SA-AH-GRPO ("negative", Eq. 8).
 
     Args:
         entropy, mask, alpha: as in ``horizon_weights``.
-        advantages: (B,) group-normalised. Only a strictly negative one is discounted under "negative".
-        scope: which rollouts are discounted, one of ``SCOPES``.
+        advantages, scope: as in ``discounted_rollouts``.
 
     Returns:
         (B, T) float32; rows out of scope are 1 everywhere.
     """
-    if scope not in SCOPES:
-        raise ValueError(f"scope must be one of {SCOPES}. Got {scope!r}.")
     if advantages.shape != mask.shape[:1]:
         raise ValueError(f"advantages must have shape ({mask.shape[0]},). Got {tuple(advantages.shape)}.")
-    if torch.isnan(advantages).any():
-        raise ValueError("advantages must be numbers. Got NaN; check what the reward functions return.")
-    weights = horizon_weights(entropy, mask, alpha)
-    if scope == "all":
-        return weights
-    discounted = (advantages < 0) if scope == "negative" else torch.zeros_like(advantages, dtype=torch.bool)
-    return torch.where(discounted[:, None], weights, 1.0)  # (B, T)
+    discounted = discounted_rollouts(advantages, scope)
+    return torch.where(discounted[:, None], horizon_weights(entropy, mask, alpha), 1.0)  # (B, T)
 
 
 @torch.no_grad()
@@ -170,7 +183,7 @@ def group_normalized(weights, mask, groups, denominator="group"):
 
 def reference_loss(
     log_probs, old_log_probs, ref_log_probs, entropy, mask, advantages, groups,
-    *, alpha, scope, denominator="group", epsilon=0.2, beta=0.04,
+    *, alpha, scope, denominator="group", epsilon=0.2, beta=0.04, weights=None,
 ):  # fmt: skip
     """Eq. 2, 6 and 9 written out in float64, one token at a time: what the trainers are tested against.
 
@@ -179,6 +192,7 @@ def reference_loss(
 
     Args:
         log_probs, old_log_probs, ref_log_probs, entropy, mask: (B, T); advantages, groups: (B,).
+        weights: (B, T) of any other rule, in place of those of ``alpha`` and ``scope``.
 
     Returns:
         A float64 scalar.
@@ -190,8 +204,11 @@ def reference_loss(
         spent = 0.0
         for t in tokens[i]:
             spent += float(entropy[i, t])
-            applies = scope == "all" or (scope == "negative" and float(advantages[i]) < 0)
+            sign = {"negative": -1, "positive": 1}.get(scope)
+            applies = scope == "all" or (sign is not None and float(advantages[i]) * sign > 0)
             weight[i][t] = math.exp(-alpha * spent) if applies else 1.0
+            if weights is not None:
+                weight[i][t] = float(weights[i, t])
 
     def surrogate(i, t):
         advantage = advantages[i].double()

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from sa_ah_lib.config import METHODS, SCALES, RunConfig, preset
+from sa_ah_lib.config import CONTROLS, METHOD_LABELS, METHODS, RULES, SCALES, RunConfig, preset
 
 # Table 1 and Sections 4.1 to 4.3 as printed, under this project's field names.
 TABLE_1 = {
@@ -17,7 +17,8 @@ TABLE_1 = {
     "eval_every": 30, "save_every": 15,
 }  # fmt: skip
 SECTION_4_3 = {"zero-shot": ("none", 0.0, 0), "grpo": ("none", 0.0, 150), "ah-grpo": ("all", 0.5, 150),
-               "sa-ah-grpo": ("negative", 0.5, 180)}  # fmt: skip
+               "sa-ah-grpo": ("negative", 0.5, 180),
+               **{name: (control["scope"], 0.5, 180) for name, control in CONTROLS.items()}}  # fmt: skip
 TRAINED = [method for method in METHODS if method != "zero-shot"]
 
 
@@ -57,7 +58,10 @@ BROKEN = [
     ({"scale": "qwen-7b"}, "scale must be one of", "'qwen-7b'"),
     ({"scale": "../elsewhere"}, "scale must be one of", "elsewhere"),
     ({"method": "dapo"}, "method must be one of", "'dapo'"),
-    ({"scope": "positive"}, "scope must be one of", "'positive'"),
+    ({"scope": "some"}, "scope must be one of", "'some'"),
+    ({"rule": "linear"}, "rule must be one of", "'linear'"),
+    ({"rule": "scalar", "scope": "none", "alpha": 0.0}, "a control rule needs a scope", "'scalar' with 'none'"),
+    ({"rule": "scalar", "alpha": -0.5}, "an alpha of at least 0", "and -0.5"),
     ({"denominator": "token"}, "denominator must be one of", "'token'"),
     ({"system_prompt": "xml"}, "system_prompt must be one of", "'xml'"),
     *[({name: 0}, f"{name} must be at least 1", "Got 0") for name in (
@@ -152,7 +156,7 @@ def other_value(name, value):
     chosen = {
         "scale": "micro-s", "method": "ah-grpo", "scope": "all", "denominator": "batch", "system_prompt": "none",
         "lora_dropout": 0.1, "prompts_per_step": 8, "model": "other", "dataset": "chain_sum",
-        "gradient_accumulation_steps": 4,
+        "gradient_accumulation_steps": 4, "rule": "scalar",
     }  # fmt: skip
     if name in chosen:
         return chosen[name]
@@ -231,7 +235,27 @@ def test_another_alpha_is_kept_by_siblings():
     """AH-GRPO at 0.25 is compared with itself and SA-AH-GRPO at 0.25, and GRPO has no alpha."""
     config = preset("micro-s", "ah-grpo", alpha=0.25)
     assert config.sibling("ah-grpo") == config
-    assert [config.sibling(method).alpha for method in METHODS] == [0.0, 0.0, 0.25, 0.25]
+    assert {config.sibling(method).alpha for method in METHODS} == {0.0, 0.25}
+    assert config.sibling("grpo").alpha == config.sibling("zero-shot").alpha == 0.0
+
+
+def test_siblings_of_a_control_leave_its_rule_behind():
+    """GRPO with a leftover rule is refused, and SA-AH-GRPO with one would be the control under another name."""
+    control = preset("micro-s", "control-position", seed=5)
+    assert control.sibling("control-position") == control
+    for method in METHODS:
+        assert control.sibling(method) == preset("micro-s", method, seed=5)
+
+
+def test_controls_differ_from_sa_ah_grpo_in_one_thing():
+    """A control that changes two things answers no question."""
+    sa = preset("micro-s", "sa-ah-grpo").to_dict()
+    for method in CONTROLS:
+        changed = {name for name, value in preset("micro-s", method).to_dict().items() if sa[name] != value}
+        assert len(changed - {"method"}) == 1
+    assert {METHODS[method].get("rule", "cumulative") for method in METHODS} == set(RULES)
+    assert list(METHODS)[:4] == ["zero-shot", "grpo", "ah-grpo", "sa-ah-grpo"]
+    assert list(METHOD_LABELS) == list(METHODS) and len(set(METHOD_LABELS.values())) == len(METHODS)
 
 
 @pytest.mark.parametrize("changes", [{}, {"scope": "all"}, {"steps": 6}, {"alpha": 0.1, "denominator": "batch"}])

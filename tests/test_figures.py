@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from sa_ah_lib import figures
-from sa_ah_lib.config import METHODS, preset
+from sa_ah_lib.config import CONTROLS, METHODS, preset
 from sa_ah_lib.runlog import RunLog, publish, read_run, set_aside
 from sa_ah_lib.stats import wilson_interval
 
@@ -166,7 +166,7 @@ def test_methods_are_told_apart_without_colour(runs):
     styles = figures.METHOD_STYLE.values()
     for key in ("color", "marker", "linestyle"):
         assert len({style[key] for style in styles}) == len(styles) == 3
-    assert set(figures.METHOD_STYLE) == set(METHODS) - {"zero-shot"}
+    assert set(figures.METHOD_STYLE) == set(METHODS) - set(CONTROLS) - {"zero-shot"}
     lines = figures.plot_pass_at_1(figures.method_runs(runs, preset("micro-s", "grpo"))).lines[:-1]
     assert [(line.get_marker(), line.get_linestyle()) for line in lines] == [("o", "-"), ("s", "--"), ("^", "-.")]
 

@@ -12,7 +12,8 @@ LIBRARY = ROOT / "sa_ah_lib"
 MODULES = sorted(path.stem for path in LIBRARY.glob("*.py") if path.stem != "__init__")
 HEAVY = {"torch", "transformers", "trl", "peft", "unsloth", "datasets", "accelerate"}
 # Modules that a laptop without torch must be able to import, and draw figures with.
-LIGHT = {"config", "rewards", "stats", "runlog", "figures", "display", "data"}
+LIGHT = {"config", "rewards", "stats", "runlog", "figures", "display", "data", "comparison", "seeds", "answer",
+         "seed_figures"}  # fmt: skip
 
 
 def tree(module):
@@ -66,6 +67,7 @@ def test_unsloth_comes_before_torch():
 
 def test_weighting_is_torch_and_nothing_else():
     assert closure("weighting") == {"math", "torch"}
+    assert closure("controls") == {"math", "torch", "sa_ah_lib"}
 
 
 def test_imports_point_one_way():

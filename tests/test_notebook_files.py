@@ -31,7 +31,7 @@ def parameters(notebook):
 
 
 def test_all_notebooks_are_here():
-    assert [path.stem[:2] for path in PATHS] == ["00", "01", "02", "03", "04", "05"]
+    assert [path.stem[:2] for path in PATHS] == ["00", "01", "02", "03", "04", "05", "06"]
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
@@ -73,7 +73,12 @@ class TestEach:
 
     def test_ends_with_the_files_it_wrote(self, path):
         last = code(read(path))[-1].source
-        assert "display.files" in last or path.stem.startswith("00")
+        assert "display.files" in last or path.stem.startswith(("00", "06"))
+
+    def test_06_ends_with_its_answer(self, path):
+        """A question asked in the title and answered nowhere, or answered in a sentence typed by hand."""
+        if path.stem.startswith("06"):
+            assert "answer.paragraph(arms)" in code(read(path))[-1].source
 
     def test_declares_what_make_passes(self, path):
         """papermill only warns of a parameter that the cell lacks, so `make demo SEED=1` would change nothing."""

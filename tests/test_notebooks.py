@@ -62,6 +62,18 @@ def test_05_reuses_what_02_and_03_finished(runs):
 
 
 @pytest.mark.slow
+def test_06_compares_methods_over_seeds(runs):
+    """Two methods and two seeds from parameters alone; what 02 finished is reused."""
+    parameters = {"METHODS_TO_RUN": ["grpo", "control-shuffled"], "MORE_SEEDS": [1], "NEW_RUNS": 9, "LOGS": str(runs)}
+    done = execute("06_beyond_the_paper", runs, SCALE="micro-s", OVERRIDES=SMOKE, **parameters)
+    text = shown(done)
+    for expected in ("Shuffled entropy", "<td>compared</td><td>4</td>", "without runs of SA-AH-GRPO"):
+        assert expected in text
+    outputs = [output for cell in done.cells for output in cell.get("outputs", [])]
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 3
+
+
+@pytest.mark.slow
 def test_other_scale_and_seed_run_from_parameters_alone(runs):
     """The README's `papermill -p SCALE ... -p SEED 1` line, at a scale that needs no GPU."""
     text = shown(execute("04_sa_ah_grpo", runs, SCALE="micro-l", SEED=1, OVERRIDES=SMOKE))

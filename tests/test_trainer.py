@@ -255,7 +255,9 @@ def test_top_k_beyond_the_vocabulary_needs_no_tap(build, top_k):
     ("rule", "message"),
     [
         ({"alpha": math.inf}, "alpha must be a finite number. Got inf"),
-        ({"scope": "positive"}, "Got 'positive', 'group'"),
+        ({"scope": "some"}, "Got 'some', 'group'"),
+        ({"rule": "linear"}, "rule must be one of .* Got 'linear'"),
+        ({"rule": "scalar", "alpha": -0.1}, "alpha must be at least 0 for the control rule 'scalar'.* Got -0.1"),
         ({"denominator": "token"}, "Got 'negative', 'token'"),
         ({"reward_threshold": -0.1}, "at least 0 and finite. Got -0.1"),
         ({"entropy_top_k": 0}, "at least 1, or None.* Got 0"),
@@ -329,7 +331,7 @@ def test_training_moves_parameters_and_keeps_rows_together(build):
         torch.testing.assert_close(rows["advantages"][members], (rewards - rewards.mean()) / (rewards.std() + 1e-4))
 
 
-def diagnostics_by_hand(parts, alpha, threshold):
+def diagnostics_by_hand(parts, alpha, threshold, scope="negative"):
     """Table 6's columns from rollouts, with plain loops."""
     tokens, negative, spreads, signs, means = [], [], [], [], []
     for rows in parts:
@@ -351,6 +353,8 @@ def diagnostics_by_hand(parts, alpha, threshold):
         "sa_ah/entropy": entropy,
         "sa_ah/weight": mean([w for _, w in tokens]),
         "sa_ah/weight_negative": mean([w for _, w in negative]),
+        "sa_ah/weight_discounted": mean([w for _, w in (tokens if scope == "all" else negative)]),
+        "sa_ah/weight_target": mean([w for _, w in (tokens if scope == "all" else negative)]),
         "sa_ah/negative_fraction": mean(signs),
         "sa_ah/silenced_fraction": mean([s < threshold for s in spreads]),
         "sa_ah/reward_group_std": mean(spreads),
@@ -385,9 +389,9 @@ def test_diagnostics_pool_tokens_over_micro_batches_and_start_afresh(build):
     for seed, longest in ((0, 4), (1, 12)):
         made.compute_loss(made.model, tiny.micro_batch(seed=seed, longest=longest))
         parts.append(made.last_rollouts)
-    assert made.diagnostics() == pytest.approx(diagnostics_by_hand(parts, ALPHA, 0.15), rel=1e-5)
+    assert made.diagnostics() == pytest.approx(diagnostics_by_hand(parts, ALPHA, 0.15, "all"), rel=1e-5)
     made.compute_loss(made.model, tiny.micro_batch(seed=2))
-    assert made.diagnostics() == pytest.approx(diagnostics_by_hand([made.last_rollouts], ALPHA, 0.15), rel=1e-5)
+    assert made.diagnostics() == pytest.approx(diagnostics_by_hand([made.last_rollouts], ALPHA, 0.15, "all"), rel=1e-5)
 
 
 def test_without_negatives_their_weight_is_zero(build):

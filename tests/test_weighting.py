@@ -195,6 +195,13 @@ def test_negative_scope_discounts_strictly_negative_advantages_only():
     close(found, torch.tensor([[1.0, 1.0], [1.0, 1.0], [math.exp(-0.5), math.exp(-1.0)]]))
 
 
+def test_positive_scope_is_the_mirror():
+    """An advantage of exactly 0 belongs to neither sign, and the failures keep weight 1."""
+    entropy, mask = torch.full((3, 2), 0.5), torch.ones(3, 2)
+    found = rollout_weights(entropy, mask, torch.tensor([1e-9, 0.0, -1.0]), 1.0, "positive")
+    close(found, torch.tensor([[math.exp(-0.5), math.exp(-1.0)], [1.0, 1.0], [1.0, 1.0]]))
+
+
 def test_all_scope_ignores_the_advantage_and_none_is_ones():
     entropy, mask, advantages, _ = random_case(1)
     close(rollout_weights(entropy, mask, advantages, 0.7, "all"), horizon_weights(entropy, mask, 0.7), rtol=0, atol=0)
@@ -338,7 +345,7 @@ ADVANTAGES = torch.zeros(2)
         (lambda: horizon_weights(ONES, ONES, -math.inf), "finite number. Got -inf"),
         (lambda: horizon_weights(ONES * math.nan, ONES, 0.5), "finite on every completion token. Got NaN"),
         (lambda: horizon_weights(ONES, ONES, -100.0), "alpha = -100.0 overflows float32 on completions of 3"),
-        (lambda: rollout_weights(ONES, ONES, ADVANTAGES, 0.5, "positive"), "one of .*negative.* Got 'positive'"),
+        (lambda: rollout_weights(ONES, ONES, ADVANTAGES, 0.5, "some"), "one of .*negative.* Got 'some'"),
         (lambda: rollout_weights(ONES, ONES, torch.zeros(2, 1), 0.5, "all"), r"shape \(2,\)\. Got \(2, 1\)"),
         (lambda: rollout_weights(ONES, ONES, torch.tensor([0.0, math.nan]), 0.5, "none"), "numbers. Got NaN"),
         (lambda: group_normalized(ONES, torch.ones(3, 2), torch.zeros(3)), r"Got \(2, 3\) and \(3, 2\)"),
@@ -351,7 +358,7 @@ def test_errors_say_what_was_expected_and_what_came(call, message):
         call()
 
 
-def test_scopes_are_the_papers_three():
+def test_every_scope_has_a_method_and_every_method_a_scope():
     """A scope added without a method, or a method without a scope."""
     from sa_ah_lib.config import METHODS
 

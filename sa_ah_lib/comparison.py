@@ -1,0 +1,88 @@
+"""What to run for a comparison over seeds, and which finished runs belong together. Needs no torch."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from sa_ah_lib.config import METHOD_LABELS, METHODS, SCALES, RunConfig
+from sa_ah_lib.runlog import read_run
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Runs that differ in seed and scale alone: {(scale, seed): Run}, under one label."""
+
+    label: str
+    config: RunConfig
+    runs: dict
+
+
+def expand(base, methods, seeds, vary=None, varied="sa-ah-grpo"):
+    """The configurations of a comparison: every method at ``base``'s length, every seed, seed by seed.
+
+    Args:
+        base: a trained method's ``RunConfig``; all else is kept from it.
+        vary: {field: values}; each value is one more arm of the method ``varied``, one field changed at a time.
+    """
+    arms = [base.sibling(method).replace(steps=base.steps) for method in methods]
+    anchor = base.sibling(varied).replace(steps=base.steps)
+    arms += [anchor.replace(**{field: value}) for field, values in (vary or {}).items() for value in values]
+    return [arm.replace(seed=seed) for seed in dict.fromkeys(seeds) for arm in dict.fromkeys(arms)]
+
+
+def finished_runs(*directories):
+    """Every finished run below ``directories``, sorted by run id."""
+    found = {path.parent for directory in directories for path in Path(directory).glob("**/finished.json")}
+    return [read_run(directory) for directory in sorted(found, key=lambda d: (d.name, str(d)))]
+
+
+def arms(runs):
+    """Sort trained runs into arms, in the order of ``METHODS``; labels say how an arm differs from its method's first.
+
+    Raises:
+        ValueError: no trained run among them.
+    """
+    found = {}
+    for run in runs:
+        if run.config.steps:
+            key = run.config.replace(seed=0, scale=next(iter(SCALES)), model="")
+            found.setdefault(key, {})[run.config.scale, run.config.seed] = run
+    if not found:
+        raise ValueError("expected finished runs of at least one trained method. Got none; run them first.")
+    first = {}
+    for config in found:
+        first.setdefault(config.method, config)
+    order = sorted(found, key=lambda config: list(METHODS).index(config.method))
+    return [Arm(_label(config, first[config.method]), config, found[config]) for config in order]
+
+
+def by_family(runs):
+    """{name: arms of two seeds or more} of runs that differ in method, alpha, rule and seed alone.
+
+    The name is the scale, with the family's hash where one scale has several families.
+    """
+    families = {}
+    for run in runs:
+        if run.config.steps:
+            grpo = run.config.sibling("grpo").replace(seed=0)
+            if grpo.steps == run.config.steps:  # SA-AH-GRPO's own 180 steps are not compared with 150
+                families.setdefault(grpo, []).append(run)
+    kept = {grpo: [arm for arm in arms(members) if len(arm.runs) > 1] for grpo, members in families.items()}
+    kept = {grpo: members for grpo, members in kept.items() if members}
+    scales = [grpo.scale for grpo in kept]
+    name = lambda grpo: grpo.scale if scales.count(grpo.scale) == 1 else f"{grpo.scale}-{grpo.run_id[-8:]}"  # noqa: E731
+    return {name(grpo): members for grpo, members in kept.items()}
+
+
+def arm_of(arms, method):
+    """The first arm of a method, or None."""
+    return next((arm for arm in arms if arm.config.method == method), None)
+
+
+def _label(config, first):
+    names = [f.name for f in fields(config) if getattr(config, f.name) != getattr(first, f.name)]
+    changes = [f"{'α' if name == 'alpha' else name} = {_text(getattr(config, name))}" for name in names]
+    return ", ".join([METHOD_LABELS[config.method], *changes])
+
+
+def _text(value):
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,218 @@
+"""Pictures of comparisons over seeds: one function a figure, arms in, axes out. Needs no torch.
+
+``python -m sa_ah_lib.seed_figures RUNS... --out DIR`` draws every comparison of two seeds or more below RUNS.
+"""
+
+import argparse
+import csv
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from sa_ah_lib.answer import comparison_table, paragraph
+from sa_ah_lib.comparison import arm_of, by_family, finished_runs
+from sa_ah_lib.figures import METHOD_STYLE, STYLE
+from sa_ah_lib.seeds import METRICS, compare, interquartile_mean, performance_profile, scores
+
+# Controls keep their style from one figure to the next; colours are Okabe-Ito's other ones and greys.
+CONTROL_STYLE = {
+    "control-scalar": {"color": "0.25", "marker": "D", "linestyle": ":"},
+    "control-position": {"color": "#CC79A7", "marker": "v", "linestyle": "--"},
+    "control-shuffled": {"color": "#56B4E9", "marker": "P", "linestyle": "-."},
+    "control-mirror": {"color": "0.55", "marker": "X", "linestyle": "-"},
+    "control-local": {"color": "#E69F00", "marker": "<", "linestyle": "--"},
+    "control-inverse": {"color": "#B09500", "marker": ">", "linestyle": "-."},
+    "control-top-entropy": {"color": "0.4", "marker": "h", "linestyle": ":"},
+}
+STYLES = {**METHOD_STYLE, **CONTROL_STYLE}
+# More arms of one method keep its colour and take the next of these markers.
+MARKERS = "*pd8H"
+
+
+def plot_scores(arms, metric, ax=None):
+    """Every seed's score (small) and the interquartile mean with its 95% bootstrap interval, one row an arm."""
+    ax = ax or plt.subplots()[1]
+    for row, (arm, style) in enumerate(zip(arms, _styles(arms), strict=True)):
+        values = list(scores(arm, metric).values())
+        ax.plot(values, [row + 0.22] * len(values), "|", color=style["color"], alpha=0.6, markersize=4)
+        _interval(ax, row, interquartile_mean(arm, metric), style)
+    _rows(ax, arms)
+    ax.set_xlabel(METRICS[metric].label)
+    if METRICS[metric].ratio:
+        _plain_log(ax)
+    return ax
+
+
+def plot_gains(arms, metric, reference="grpo", ax=None):
+    """Paired differences (or ratios) from the ``reference`` method: each seed's (small), the mean and its 95% interval.
+
+    The grey band is the metric's margin: what lies in it is too small to matter.
+    """
+    ax = ax or plt.subplots()[1]
+    rule, anchor = METRICS[metric], arm_of(arms, reference)
+    if anchor is None:
+        raise ValueError(f"arms must hold the reference {reference!r}. Got {[arm.config.method for arm in arms]}.")
+    others = [arm for arm in arms if arm is not anchor]
+    sign = 1 if rule.larger_is_better else -1
+    show = lambda gains: np.exp(sign * np.asarray(gains)) if rule.ratio else 100 * sign * np.asarray(gains)  # noqa: E731
+    band = show([-rule.least_gain, rule.least_gain])
+    ax.axvspan(*sorted(band), color="0.92", zorder=0, linewidth=0)
+    ax.axvline(show([0])[0], color="0.35", linewidth=0.8, zorder=1)
+    styles = dict(zip([arm.label for arm in arms], _styles(arms), strict=True))
+    for row, arm in enumerate(others):
+        comparison, style = compare(arm, anchor, metric), styles[arm.label]
+        points = show(list(comparison.gains.values()))
+        ax.plot(points, [row + 0.22] * len(points), "|", color=style["color"], alpha=0.6, markersize=4)
+        gain = comparison.gain
+        low, high = np.sort(show([gain.low, gain.high]))
+        _interval(ax, row, type(gain)(show([gain.value])[0], low, high, gain.count), style)
+    _rows(ax, others)
+    better = "right" if rule.larger_is_better else "left"
+    unit = f"{rule.label}, ratio to {anchor.label}" if rule.ratio else f"{rule.label} − {anchor.label} (points)"
+    ax.set_xlabel(f"{unit}\nbetter to the {better}")
+    if rule.ratio:
+        _plain_log(ax)
+    return ax
+
+
+def plot_profile(arms, metric, ax=None):
+    """Performance profiles: the share of an arm's runs that are at least as good as a score.
+
+    Of up to three arms each has its bootstrap band; more of them would hide one another.
+    """
+    ax = ax or plt.subplots()[1]
+    arms = [arm for arm in arms if scores(arm, metric)]
+    values = np.concatenate([list(scores(arm, metric).values()) for arm in arms]) if arms else np.array([0.0, 1.0])
+    thresholds = np.linspace(values.min() - 0.02 * np.ptp(values), values.max() + 0.02 * np.ptp(values), 201)
+    for arm, style in zip(arms, _styles(arms), strict=True):
+        share, low, high = performance_profile(arm, metric, thresholds)
+        line = {key: style[key] for key in ("color", "linestyle")}
+        ax.plot(thresholds, share, label=arm.label, drawstyle="steps-post", **line)
+        if len(arms) <= 3:
+            ax.fill_between(thresholds, low, high, color=style["color"], alpha=0.12, linewidth=0, step="post")
+    word = "at least" if METRICS[metric].larger_is_better else "at most"
+    ax.set(xlabel=f"{METRICS[metric].label} {word}", ylabel="share of seeds", ylim=(-0.03, 1.03))
+    if arms:
+        ax.legend(fontsize=6)
+    return ax
+
+
+def overview(arms, width=6.9):
+    """Final Pass@1 and training variance of every arm; a figure ``width`` inches wide."""
+    return _pair(arms, plot_scores, len(arms), width)
+
+
+def profiles(arms, width=6.9):
+    """Performance profiles of the paper's methods in both metrics; a figure ``width`` inches wide."""
+    figure, axes = _axes(width, 2.4, sharey=False)
+    chosen = [arm for arm in arms if arm.config.method in METHOD_STYLE] or arms
+    for ax, metric in zip(axes, METRICS, strict=True):
+        plot_profile(chosen, metric, ax)
+    return _captioned(figure, arms, width)
+
+
+def summary(arms, width=6.9):
+    """Does SA-AH-GRPO help, and why: it, AH-GRPO and the controls against GRPO; a figure ``width`` inches wide."""
+    return _pair(arms, lambda a, metric, ax: plot_gains(a, metric, "grpo", ax), len(arms) - 1, width)
+
+
+def _pair(arms, draw, rows, width):
+    figure, axes = _axes(width, 0.9 + 0.2 * max(rows, 2), sharey=True)
+    for ax, metric in zip(axes, METRICS, strict=True):
+        draw(arms, metric, ax=ax)
+    return _captioned(figure, arms, width)
+
+
+def _axes(width, height, sharey):
+    """Two axes side by side, or one above the other where a single journal column has no room."""
+    wide = width > 5
+    shape, size = ((1, 2), (width, height)) if wide else ((2, 1), (width, 2 * height))
+    figure, axes = plt.subplots(*shape, figsize=size, layout="constrained", sharey=sharey and wide)
+    return figure, list(axes.flat)
+
+
+def _captioned(figure, arms, width):
+    runs = [run for arm in arms for run in arm.runs.values()]
+    distinct = lambda values: ", ".join(sorted({str(value) for value in values}, key=lambda v: (len(v), v)))  # noqa: E731
+    parts = [
+        distinct(run.config.scale for run in runs),
+        distinct(run.environment.get("data", {}).get("source", run.config.dataset) for run in runs),
+        f"{distinct(run.config.steps for run in runs)} steps, seeds {distinct(run.config.seed for run in runs)}",
+        distinct(run.environment.get("device", "unknown device") for run in runs),
+    ]
+    days = sorted({run.environment.get("started", "unknown date").split("T")[0] for run in runs})
+    text = f"measured: {', '.join(parts)}, {' to '.join(days[:: max(1, len(days) - 1)])}"
+    figure.suptitle(text, fontsize=7 if width > 5 else 5, color="0.3")
+    return figure
+
+
+def _styles(arms):
+    """A style an arm: its method's; further arms of that method take other markers."""
+    seen, found = {}, []
+    for arm in arms:
+        method = arm.config.method
+        style, nth = dict(STYLES[method]), seen.get(method, 0)
+        if nth:
+            style["marker"] = MARKERS[(nth - 1) % len(MARKERS)]
+        seen[method] = nth + 1
+        found.append(style)
+    return found
+
+
+def _interval(ax, row, estimate, style):
+    if not np.isfinite(estimate.value):
+        return
+    if np.isfinite(estimate.low):
+        ax.plot([estimate.low, estimate.high], [row, row], color=style["color"], linewidth=1.2, solid_capstyle="butt")
+    ax.plot(estimate.value, row, color=style["color"], marker=style["marker"], markersize=5)
+
+
+def _rows(ax, arms):
+    ax.set_yticks(range(len(arms)), [arm.label for arm in arms])
+    ax.set_ylim(len(arms) - 0.4, -0.6)
+    ax.grid(axis="x")
+
+
+def _plain_log(ax):
+    """A logarithmic axis with plain numbers, few enough to read; an axis without data stays linear."""
+    if not np.isfinite(ax.dataLim.minposx):
+        return
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(plt.matplotlib.ticker.LogLocator(subs=(1, 2, 5), numticks=8))
+    ax.xaxis.set_major_formatter(plt.matplotlib.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.xaxis.set_minor_formatter(plt.matplotlib.ticker.NullFormatter())
+
+
+def main(arguments=None):
+    """The command line: the three figures of every comparison over seeds, and its answer in words."""
+    parser = argparse.ArgumentParser(description="Draw comparisons over seeds from run directories.")
+    parser.add_argument("runs", nargs="+", help="directories that hold runs")
+    parser.add_argument("--out", default="figures", help="where the PNG and SVG files go")
+    options = parser.parse_args(arguments)
+    families = by_family(finished_runs(*options.runs))
+    if not families:
+        print(f"no method with two seeds or more below {options.runs}; nothing to draw.")
+    for name, arms in families.items():
+        for kind, draw in (("seeds", overview), ("profiles", profiles), ("summary", summary)):
+            if kind != "summary" or (arm_of(arms, "grpo") is not None and len(arms) > 1):
+                with plt.style.context(STYLE):
+                    print(*_save(draw(arms), options.out, f"{kind}-{name}"), sep="\n")
+        with open(Path(options.out) / f"seeds-{name}.csv", "w", newline="", encoding="utf-8") as file:
+            header, rows = comparison_table(arms)
+            csv.writer(file, lineterminator="\n").writerows([header, *rows])
+        print(paragraph(arms))
+
+
+def _save(figure, directory, name):
+    """PNG and SVG without dates, so that equal data give equal bytes; the paths."""
+    paths = [Path(directory) / f"{name}.{ending}" for ending in ("png", "svg")]
+    paths[0].parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(paths[0], metadata={"Software": None})
+    figure.savefig(paths[1], metadata={"Date": None})
+    plt.close(figure)
+    return paths
+
+
+if __name__ == "__main__":
+    main()

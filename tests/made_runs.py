@@ -1,0 +1,27 @@
+"""Runs in memory with a given final Pass@1 and training variance: what the tests of comparisons over seeds share."""
+
+from pathlib import Path
+
+from sa_ah_lib.config import preset
+from sa_ah_lib.runlog import Run
+
+PROBLEMS = 500
+
+
+def made_run(method="grpo", seed=123, correct=400, spread=1.0, scale="micro-s", steps=8, **changes):
+    """A finished run that answers ``correct`` of 500 problems at its end; rewards of its second half are +-spread."""
+    config = preset(scale, method, seed=seed, steps=steps, **changes)
+    train = [
+        {"step": step, "reward": 9.0 * step if step <= steps // 2 else 3.0 + spread * (-1) ** step}
+        for step in range(1, steps + 1)
+    ]
+    rows = [{"step": step, "correct": k < n} for step, n in ((0, 100), (steps, correct)) for k in range(PROBLEMS)]
+    environment = {"data": {"source": "made up"}, "device": "cpu", "started": "2026-01-05T00:00:00+00:00"}
+    return Run(Path(config.run_id), config, environment, train, rows, [], True)
+
+
+def family(method, corrects, spreads=None, **changes):
+    """One run a seed (0, 1, ...), with these final counts and reward spreads."""
+    spreads = spreads or [1.0] * len(corrects)
+    pairs = zip(corrects, spreads, strict=True)
+    return [made_run(method, seed, correct, spread, **changes) for seed, (correct, spread) in enumerate(pairs)]
