@@ -17,6 +17,7 @@ os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(CACHE / "unsloth_compiled_
 import unsloth  # before torch and transformers, which it patches
 import torch
 
+from sa_ah_lib import vllm_rollouts
 from sa_ah_lib.config import LORA_TARGETS
 
 GGUF_PACKAGE, GGUF_FILE, HUB_SMOLLM2 = (
@@ -78,14 +79,10 @@ def load(config, adapter=None):
         OSError: the model cannot be found; names the offline choices. RuntimeError: vLLM wanted but missing.
     """
     dtype, _ = precision()
-    if config.fast_inference and find_package("vllm") is None:
-        raise RuntimeError(
-            "fast_inference=True needs vLLM, which is not installed here. Install vllm, or set it to False."
-        )
+    extra = vllm_rollouts.loader_arguments(config)
     path = model_path(config.model)
     # A bare relative name would be asked of the hub first.
     path = str(Path(path).resolve()) if Path(path).is_dir() else path
-    extra = {"fast_inference": True, "max_lora_rank": config.lora_rank} if config.fast_inference else {}
     try:
         model, tokenizer = unsloth.FastLanguageModel.from_pretrained(
             str(adapter) if adapter else path,
