@@ -124,6 +124,23 @@ def save_adapter(loaded, directory):
     loaded.tokenizer.save_pretrained(directory)
 
 
+def check_llama_cpp():
+    """Raise RuntimeError unless Unsloth finds a built llama.cpp, which makes its GGUF files.
+
+    Asked first because Unsloth, where it finds none, installs system packages and builds one without a question.
+    """
+    from unsloth_zoo import llama_cpp
+
+    try:
+        llama_cpp.check_llama_cpp()
+    except RuntimeError as error:
+        raise RuntimeError(
+            f"GGUF needs llama.cpp, built, with llama-quantize and its converter ({error}). Build it once with "
+            "`python -c 'from unsloth_zoo.llama_cpp import install_llama_cpp; install_llama_cpp()'` (online; it may "
+            "install system packages), or name a built one in UNSLOTH_LLAMA_CPP_PATH, or leave out 'gguf'."
+        ) from error
+
+
 def _smollm2():
     """SmolLM2-135M-Instruct: the installed package's GGUF, converted once to safetensors; else its hub id."""
     package = find_package(GGUF_PACKAGE)

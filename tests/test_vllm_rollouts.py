@@ -1,7 +1,7 @@
 """The importance ratio of vLLM rollouts beside the paper's weights, in both trainers, with vLLM's answers made up.
 
-vLLM itself needs a GPU. What it hands over is log-probabilities of the sampled tokens; here they are drawn at random, far
-from the policy's own, and everything after that is the trainers' real code: ratio, truncation, weights, denominators, KL.
+vLLM itself needs a GPU. What it hands over is log-probabilities of the sampled tokens; here they are drawn at random,
+far from the policy's own, and all that follows is the trainers' real code: ratio, truncation, weights, KL.
 """
 
 import importlib.util
