@@ -14,7 +14,10 @@ DATA ?=
 RUNS ?= runs
 NOTEBOOKS := 00_environment_check 01_zero_shot 02_grpo 03_ah_grpo 04_sa_ah_grpo 05_alpha_ablation
 
-.PHONY: help install demo paper notebooks test lint lab micro figures clean
+# `make gpu-test GPU_PYTHON=python3` on a machine that has the packages and no way to install them.
+GPU_PYTHON ?= $(BIN)/python
+
+.PHONY: help install demo paper notebooks test lint lab micro figures gpu-test gpu-bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -47,6 +50,14 @@ figures: $(READY)  ## redraw figures/ from the published logs, without a GPU
 
 test: $(READY)  ## everything, notebooks in smoke form included
 	$(BIN)/python -m pytest
+
+gpu-test: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(READY))  ## losses and gradients on a CUDA card, offline
+	$(GPU_PYTHON) -m pytest tests/gpu -rs
+
+gpu-bench: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(READY))  ## time and memory of whole steps on a CUDA card, offline
+	@mkdir -p $(RUNS)
+	$(GPU_PYTHON) tests/benchmarks/bench_step.py --scale qwen2.5-1.5b --json $(RUNS)/bench-qwen2.5-1.5b.json
+	$(GPU_PYTHON) tests/benchmarks/bench_step.py --scale qwen2.5-3b --json $(RUNS)/bench-qwen2.5-3b.json
 
 lint: $(READY)
 	$(BIN)/ruff check .

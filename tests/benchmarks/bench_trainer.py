@@ -144,10 +144,7 @@ def measure(made, batch, steps):
 
 def table(rows):
     header = ["variant", "median s a step", "time ratio", "peak MiB", "memory ratio"]
-    cells = [
-        [name, *(f"{r[key]:.{digits}f}" for key, digits in COLUMNS.items())]
-        for name, r in rows.items()
-    ]
+    cells = [[name, *(f"{r[key]:.{digits}f}" for key, digits in COLUMNS.items())] for name, r in rows.items()]
     return shared.markdown(header, cells)
 
 

@@ -68,6 +68,8 @@ def save_random_model(name, directory, dtype):
         model = random_qwen2(geometry, 0.3 if name == "tiny" else 0.02)
     model.to(dtype).save_pretrained(directory)
     padded_tokenizer(geometry["vocab_size"]).save_pretrained(directory)
+    del model
+    torch.cuda.empty_cache()
     return directory
 
 

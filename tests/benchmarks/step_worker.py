@@ -260,5 +260,3 @@ def _evaluation(policy, tokenizer, chosen):
         "problems": len(rows), "seconds": took[0], "problems_per_second": len(rows) / took[0],
         "tokens_per_second": sum(row["tokens"] for row in rows) / took[0], "padding_share": 1 - sum(lengths) / padded,
     }  # fmt: skip
-
-
