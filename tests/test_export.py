@@ -1,6 +1,7 @@
 """Exports of a trained micro model on a CPU, read back from disk by plain transformers."""
 
 import json
+import re
 import shutil
 from types import SimpleNamespace
 
@@ -76,6 +77,8 @@ def test_a_merged_model_says_what_the_adapter_says(run, hub):
     ):  # fmt: skip
         assert text in card.content
     assert card.data.eval_results[0].metric_value == 0.7
+    # What the comparison is worth: the base itself must say something else.
+    assert float(re.search(r"base would choose ([\d.]+)%", card.content)[1]) < 98
     assert "alpha" in (places["adapter"] / "README.md").read_text() and hub == []
 
 
