@@ -22,7 +22,10 @@ LIGHT := $(if $(wildcard $(READY)),$(VENV),.venv-figures)
 LOGS ?= figures/logs
 WIDTH ?= single
 
-.PHONY: help install demo paper notebooks sweep test lint lab micro figures report clean
+# `make gpu-test GPU_PYTHON=python3` on a machine that has the packages and no way to install them.
+GPU_PYTHON ?= $(BIN)/python
+
+.PHONY: help install demo paper notebooks sweep test lint lab micro figures report gpu-test gpu-bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -70,6 +73,14 @@ sweep: $(READY)  ## a grid of notebook parameters (GRID=FILE.yaml, ARGS=--dry-ru
 
 test: $(READY)  ## everything, notebooks in smoke form included
 	$(BIN)/python -m pytest
+
+gpu-test: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(READY))  ## losses and gradients on a CUDA card, offline
+	$(GPU_PYTHON) -m pytest tests/gpu -rs
+
+gpu-bench: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(READY))  ## time and memory of whole steps on a CUDA card, offline
+	@mkdir -p $(RUNS)
+	$(GPU_PYTHON) tests/benchmarks/bench_step.py --scale qwen2.5-1.5b --json $(RUNS)/bench-qwen2.5-1.5b.json
+	$(GPU_PYTHON) tests/benchmarks/bench_step.py --scale qwen2.5-3b --json $(RUNS)/bench-qwen2.5-3b.json
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -16,15 +16,17 @@ class Arm:
     runs: dict
 
 
-def expand(base, methods, seeds, vary=None, varied="sa-ah-grpo"):
+def expand(base, methods, seeds, vary=None, varied="sa-ah-grpo", alpha=None):
     """The configurations of a comparison: every method at ``base``'s length, every seed, seed by seed.
 
     Args:
         base: a trained method's ``RunConfig``; all else is kept from it.
+        alpha: of every method that has one; None keeps each method's own.
         vary: {field: values}; each value is one more arm of the method ``varied``, one field changed at a time.
     """
-    arms = [base.sibling(method).replace(steps=base.steps) for method in methods]
-    anchor = base.sibling(varied).replace(steps=base.steps)
+    strength = lambda method: alpha if METHODS[method]["alpha"] else None  # noqa: E731
+    arms = [base.sibling(method, strength(method)).replace(steps=base.steps) for method in methods]
+    anchor = base.sibling(varied, strength(varied)).replace(steps=base.steps)
     arms += [anchor.replace(**{field: value}) for field, values in (vary or {}).items() for value in values]
     return [arm.replace(seed=seed) for seed in dict.fromkeys(seeds) for arm in dict.fromkeys(arms)]
 
@@ -56,21 +58,24 @@ def arms(runs):
 
 
 def by_family(runs):
-    """{name: arms of two seeds or more} of runs that differ in method, alpha, rule and seed alone.
+    """{name: arms of two seeds or more} of runs that differ in method, rule and seed alone, GRPO in each.
 
-    The name is the scale, with the family's hash where one scale has several families.
+    The name is scale, steps and alpha, with a hash where these are not enough. SA-AH-GRPO's own 180 steps are not
+    compared with GRPO's 150.
     """
     families = {}
     for run in runs:
         if run.config.steps:
-            grpo = run.config.sibling("grpo").replace(seed=0)
-            if grpo.steps == run.config.steps:  # SA-AH-GRPO's own 180 steps are not compared with 150
-                families.setdefault(grpo, []).append(run)
-    kept = {grpo: [arm for arm in arms(members) if len(arm.runs) > 1] for grpo, members in families.items()}
-    kept = {grpo: members for grpo, members in kept.items() if members}
-    scales = [grpo.scale for grpo in kept]
-    name = lambda grpo: grpo.scale if scales.count(grpo.scale) == 1 else f"{grpo.scale}-{grpo.run_id[-8:]}"  # noqa: E731
-    return {name(grpo): members for grpo, members in kept.items()}
+            grpo = run.config.replace(method="grpo", scope="none", alpha=0.0, rule="cumulative", seed=0)
+            families.setdefault(grpo, []).append(run)
+    named = {}
+    for grpo, members in families.items():
+        for alpha in sorted({run.config.alpha for run in members} - {0.0}):
+            kept = [arm for arm in arms([r for r in members if r.config.alpha in (0.0, alpha)]) if len(arm.runs) > 1]
+            if len(kept) > 1:
+                name = f"{grpo.scale}-{grpo.steps}steps-a{alpha:g}"
+                named[name if name not in named else f"{name}-{grpo.run_id[-8:]}"] = kept
+    return named
 
 
 def arm_of(arms, method):

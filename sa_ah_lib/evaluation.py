@@ -22,26 +22,35 @@ def evaluate(model, tokenizer, problems, config, step=0, progress=True):
         One dict a problem, in the order of ``problems``: step, problem (index), question, gold, predicted (float
         or None), correct (bool), tokens (completion length), truncated (bool), reward (total), completion (text).
     """
+    encoded = encode_prompts(problems, tokenizer, config)
+    rows = [None] * len(problems)
+    with (
+        generating(model),
+        tqdm(total=len(problems), desc=f"Pass@1 at step {step}", disable=not progress, leave=False) as bar,
+    ):
+        for batch in length_batches([len(tokens) for tokens in encoded], config.eval_batch_size):
+            completions = greedy(model, tokenizer, [encoded[i] for i in batch], config.max_completion_tokens)
+            for index, tokens in zip(batch, completions, strict=True):
+                rows[index] = _row(problems[index], index, step, tokens, tokenizer, config.max_completion_tokens)
+            bar.update(len(batch))
+    return rows
+
+
+def encode_prompts(problems, tokenizer, config):
+    """Token ids of every problem's prompt as the policy sees it in training, unpadded, in order."""
     prompts = [
         tokenizer.apply_chat_template(
             messages(p.question, config.system_prompt), add_generation_prompt=True, tokenize=False
         )
         for p in problems
     ]
-    encoded = tokenizer(prompts, add_special_tokens=False)["input_ids"]
-    order = sorted(range(len(problems)), key=lambda i: len(encoded[i]))
-    rows = [None] * len(problems)
-    with (
-        _generating(model),
-        tqdm(total=len(problems), desc=f"Pass@1 at step {step}", disable=not progress, leave=False) as bar,
-    ):
-        for start in range(0, len(order), config.eval_batch_size):
-            batch = order[start : start + config.eval_batch_size]
-            completions = _greedy(model, tokenizer, [encoded[i] for i in batch], config.max_completion_tokens)
-            for index, tokens in zip(batch, completions, strict=True):
-                rows[index] = _row(problems[index], index, step, tokens, tokenizer, config.max_completion_tokens)
-            bar.update(len(batch))
-    return rows
+    return tokenizer(prompts, add_special_tokens=False)["input_ids"]
+
+
+def length_batches(lengths, size):
+    """Indices of ``lengths`` in batches of at most ``size``, like lengths together, so that little is padded."""
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    return [order[start : start + size] for start in range(0, len(order), size)]
 
 
 def pass_at_1(rows):
@@ -67,7 +76,8 @@ def _row(problem, index, step, tokens, tokenizer, limit):
 
 
 @torch.inference_mode()
-def _greedy(model, tokenizer, prompts, limit):
+def greedy(model, tokenizer, prompts, limit):
+    """Greedy completions of token-id prompts, each up to and with its end token, at most ``limit`` tokens."""
     padded = tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt").to(model.device)
     output = model.generate(
         **padded, max_new_tokens=limit, do_sample=False, temperature=None, top_p=None, top_k=None,
@@ -82,7 +92,7 @@ def _until(tokens, end):
 
 
 @contextmanager
-def _generating(model):
+def generating(model):
     """Evaluation mode inside, the former mode after; Unsloth's own switches where the model has them."""
     training = model.training
     getattr(model, "for_inference", model.eval)()

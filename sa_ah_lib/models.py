@@ -17,6 +17,7 @@ os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(CACHE / "unsloth_compiled_
 import unsloth  # before torch and transformers, which it patches
 import torch
 
+from sa_ah_lib import vllm_rollouts
 from sa_ah_lib.config import LORA_TARGETS
 
 GGUF_PACKAGE, GGUF_FILE, HUB_SMOLLM2 = (
@@ -78,14 +79,10 @@ def load(config, adapter=None):
         OSError: the model cannot be found; names the offline choices. RuntimeError: vLLM wanted but missing.
     """
     dtype, _ = precision()
-    if config.fast_inference and find_package("vllm") is None:
-        raise RuntimeError(
-            "fast_inference=True needs vLLM, which is not installed here. Install vllm, or set it to False."
-        )
+    extra = vllm_rollouts.loader_arguments(config)
     path = model_path(config.model)
     # A bare relative name would be asked of the hub first.
     path = str(Path(path).resolve()) if Path(path).is_dir() else path
-    extra = {"fast_inference": True, "max_lora_rank": config.lora_rank} if config.fast_inference else {}
     try:
         model, tokenizer = unsloth.FastLanguageModel.from_pretrained(
             str(adapter) if adapter else path,
@@ -125,6 +122,23 @@ def save_adapter(loaded, directory):
         raise ValueError("the adapter to save must have been trained, but every lora_B is zero. Train it first.")
     loaded.model.save_pretrained(directory, safe_serialization=True)
     loaded.tokenizer.save_pretrained(directory)
+
+
+def check_llama_cpp():
+    """Raise RuntimeError unless Unsloth finds a built llama.cpp, which makes its GGUF files.
+
+    Asked first because Unsloth, where it finds none, installs system packages and builds one without a question.
+    """
+    from unsloth_zoo import llama_cpp
+
+    try:
+        llama_cpp.check_llama_cpp()
+    except RuntimeError as error:
+        raise RuntimeError(
+            f"GGUF needs llama.cpp, built, with llama-quantize and its converter ({error}). Build it once with "
+            "`python -c 'from unsloth_zoo.llama_cpp import install_llama_cpp; install_llama_cpp()'` (online; it may "
+            "install system packages), or name a built one in UNSLOTH_LLAMA_CPP_PATH, or leave out 'gguf'."
+        ) from error
 
 
 def _smollm2():

@@ -13,7 +13,7 @@ from datasets import Dataset
 from tqdm.auto import tqdm
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, set_seed
 
-from sa_ah_lib import data, runlog
+from sa_ah_lib import data, runlog, vllm_rollouts
 from sa_ah_lib.config import RunConfig, preset
 from sa_ah_lib.evaluation import evaluate, pass_at_1
 from sa_ah_lib.rewards import REWARD_FUNCS
@@ -118,7 +118,6 @@ def grpo_arguments(config, output_dir):
     import trl
 
     _, precision = models.precision()
-    vllm = {"use_vllm": True, "vllm_mode": "colocate"} if config.fast_inference else {"use_vllm": False}
     return trl.GRPOConfig(
         output_dir=str(output_dir),
         per_device_train_batch_size=config.micro_batch_size,
@@ -146,7 +145,7 @@ def grpo_arguments(config, output_dir):
         disable_tqdm=True,
         dataloader_pin_memory=torch.cuda.is_available(),
         **precision,
-        **vllm,
+        **vllm_rollouts.arguments(config.fast_inference),
         **SEAM_ARGUMENTS,
     )
 

@@ -135,10 +135,9 @@ def test_conda_colab_and_make_install_the_same_files(extras):
 
 
 def test_the_readme_names_only_targets_that_exist():
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
-    assert set(re.findall(r"^make ([a-z]+)|`make ([a-z]+)", (ROOT / "README.md").read_text(), re.M)) - {("", "")}
-    named = {a or b for a, b in re.findall(r"^make ([a-z]+)|`make ([a-z]+)", (ROOT / "README.md").read_text(), re.M)}
-    assert named <= targets
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    named = set(re.findall(r"(?:^|`)make ([a-z-]+)", (ROOT / "README.md").read_text(), re.M))
+    assert named and named <= targets
 
 
 def test_the_readme_s_pictures_and_notebooks_exist():

@@ -10,30 +10,27 @@ top-K path, since micro-l's vocabulary is smaller than K.
 """
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
-import time
-import weakref
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path.insert(0, str(Path(__file__).parent))
 
-import tiny  # noqa: E402
-import torch  # noqa: E402, I001
-import trl  # noqa: E402
-from peft import LoraConfig, get_peft_model  # noqa: E402
-from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
-from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM  # noqa: E402
+import shared  # first: it makes tests/ and the library importable
+import tiny
+import torch
+import trl
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM
 
-from sa_ah_lib import models  # noqa: E402  (first: it imports unsloth, which patches what follows)
-from sa_ah_lib.config import LORA_TARGETS  # noqa: E402
-from sa_ah_lib.micro import shipped_path  # noqa: E402
-from sa_ah_lib.trainer import GROUP_KEY, REWARD_KEY, sa_ah_trainer_class  # noqa: E402
+from sa_ah_lib import models
+from sa_ah_lib.config import LORA_TARGETS
+from sa_ah_lib.micro import shipped_path
+from sa_ah_lib.trainer import GROUP_KEY, REWARD_KEY, sa_ah_trainer_class
 
 PLAIN = "GRPO (hook off)"
+COLUMNS = {"median_seconds": 4, "time_ratio": 3, "peak_mib": 1, "memory_ratio": 3}
 
 
 def arguments():
@@ -57,21 +54,11 @@ def load(chosen):
     torch.manual_seed(0)
     if chosen.vocab:
         heads = max(1, chosen.hidden // 64)
-        base = Qwen2ForCausalLM(
-            Qwen2Config(
-                vocab_size=chosen.vocab,
-                hidden_size=chosen.hidden,
-                intermediate_size=3 * chosen.hidden,
-                num_hidden_layers=chosen.layers,
-                num_attention_heads=heads,
-                num_key_value_heads=heads,
-                initializer_range=0.2,
-                tie_word_embeddings=True,
-                bos_token_id=None,
-                eos_token_id=1,
-                pad_token_id=0,
-            )  # fmt: skip
-        )
+        geometry = {
+            "vocab_size": chosen.vocab, "hidden_size": chosen.hidden, "intermediate_size": 3 * chosen.hidden,
+            "num_hidden_layers": chosen.layers, "num_attention_heads": heads, "num_key_value_heads": heads,
+        }  # fmt: skip
+        base = shared.random_qwen2(geometry, initializer_range=0.2)
     else:
         base = AutoModelForCausalLM.from_pretrained(chosen.model or shipped_path("micro-l"))
     base = base.to("cuda" if torch.cuda.is_available() else "cpu", models.precision()[0])
@@ -123,74 +110,31 @@ def variants(policy, chosen, directory):
     return made
 
 
-class LiveBytes(TorchDispatchMode):
-    """Peak of bytes in tensor storages that were made inside the block and are still alive."""
-
-    def __init__(self):
-        super().__init__()
-        self.live, self.peak, self.known = 0, 0, set()
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
-        inputs = {id(t.untyped_storage()) for t in self._tensors((args, kwargs or {}))}
-        for tensor in self._tensors(result):
-            storage = tensor.untyped_storage()
-            # A view, or a tensor changed in place, holds no bytes of its own.
-            if id(storage) not in self.known and id(storage) not in inputs:
-                self.known.add(id(storage))
-                self.live += storage.nbytes()
-                self.peak = max(self.peak, self.live)
-                weakref.finalize(storage, self._freed, id(storage), storage.nbytes())
-        return result
-
-    def _freed(self, key, size):
-        self.known.discard(key)
-        self.live -= size
-
-    @staticmethod
-    def _tensors(tree):
-        return [leaf for leaf in torch.utils._pytree.tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
-
-
 def step(trainer, batch):
-    trainer.model.zero_grad(set_to_none=True)
     trainer.compute_loss(trainer.model, dict(batch)).backward()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
 
 
-def seconds(trainer, batch):
-    started = time.perf_counter()
-    step(trainer, batch)
-    return time.perf_counter() - started
-
-
-def peak_bytes(trainer, batch):
+def cost(trainer, batch, measure):
     trainer.model.zero_grad(set_to_none=True)
-    if not torch.cuda.is_available():
-        with LiveBytes() as counter:
-            step(trainer, batch)
-        return counter.peak
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()
-    step(trainer, batch)
-    return torch.cuda.max_memory_allocated() - before
+    with measure() as found:
+        step(trainer, batch)
+    return found[0]
 
 
 def measure(made, batch, steps):
     for trainer in made.values():
         trainer.model.train()
-        step(trainer, batch)
-        step(trainer, batch)
-    memory = {name: peak_bytes(trainer, batch) for name, trainer in made.items()}
+        for _ in range(2):
+            cost(trainer, batch, shared.seconds)
+    memory = {name: cost(trainer, batch, shared.peak_bytes) for name, trainer in made.items()}
     times = {name: [] for name in made}
     for _ in range(steps):
         for name, trainer in made.items():
-            times[name].append(seconds(trainer, batch))
+            times[name].append(cost(trainer, batch, shared.seconds))
     return {
         name: {
             "median_seconds": statistics.median(times[name]),
-            "time_ratio": statistics.median(t / p for t, p in zip(times[name], times[PLAIN], strict=True)),
+            "time_ratio": shared.paired_ratio(times[name], times[PLAIN]),
             "peak_mib": memory[name] / 2**20,
             "memory_ratio": memory[name] / memory[PLAIN],
         }
@@ -199,11 +143,9 @@ def measure(made, batch, steps):
 
 
 def table(rows):
-    lines = ["| variant | median s a step | time ratio | peak MiB | memory ratio |", "|---|---|---|---|---|"]
-    for name, row in rows.items():
-        time_cells = f"{row['median_seconds']:.4f} | {row['time_ratio']:.3f}"
-        lines.append(f"| {name} | {time_cells} | {row['peak_mib']:.1f} | {row['memory_ratio']:.3f} |")
-    return "\n".join(lines)
+    header = ["variant", "median s a step", "time ratio", "peak MiB", "memory ratio"]
+    cells = [[name, *(f"{r[key]:.{digits}f}" for key, digits in COLUMNS.items())] for name, r in rows.items()]
+    return shared.markdown(header, cells)
 
 
 def main():
@@ -213,21 +155,13 @@ def main():
     with tempfile.TemporaryDirectory() as directory:
         made = variants(policy, chosen, directory)
         rows = measure(made, fixed_batch(chosen, vocabulary, policy.device), chosen.steps)
-    result = {
-        "setting": {
-            "model": chosen.model or (None if chosen.vocab else "micro-l"), "device": models.device_name(),
-            "threads": torch.get_num_threads(), "base_trainer": type(made[PLAIN]).__name__, "torch": torch.__version__,
-            "trl": trl.__version__, "vocabulary": vocabulary, "hidden": policy.config.hidden_size,
-            "layers": policy.config.num_hidden_layers, "rollouts": chosen.rollouts,
-            "prompt_tokens": chosen.prompt_tokens, "completion_tokens": chosen.completion_tokens,
-            "steps": chosen.steps, "top_k_is_exact": chosen.top_k >= vocabulary,
-        },
-        "variants": rows,
-    }  # fmt: skip
-    print(table(rows))
-    print(json.dumps(result["setting"]))
-    if chosen.json:
-        Path(chosen.json).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    setting = shared.setting(
+        model=chosen.model or (None if chosen.vocab else "micro-l"), base_trainer=type(made[PLAIN]).__name__,
+        vocabulary=vocabulary, hidden=policy.config.hidden_size, layers=policy.config.num_hidden_layers,
+        rollouts=chosen.rollouts, prompt_tokens=chosen.prompt_tokens, completion_tokens=chosen.completion_tokens,
+        steps=chosen.steps, top_k_is_exact=chosen.top_k >= vocabulary,
+    )  # fmt: skip
+    shared.report(table(rows), {"setting": setting, "variants": rows}, chosen.json)
 
 
 if __name__ == "__main__":
