@@ -24,7 +24,7 @@ def expand(base, methods, seeds, vary=None, varied="sa-ah-grpo", alpha=None):
         alpha: of every method that has one; None keeps each method's own.
         vary: {field: values}; each value is one more arm of the method ``varied``, one field changed at a time.
     """
-    strength = lambda method: alpha if METHODS[method]["alpha"] else None  # noqa: E731
+    strength = lambda method: alpha if METHODS.get(method, {}).get("alpha") else None  # noqa: E731
     arms = [base.sibling(method, strength(method)).replace(steps=base.steps) for method in methods]
     anchor = base.sibling(varied, strength(varied)).replace(steps=base.steps)
     arms += [anchor.replace(**{field: value}) for field, values in (vary or {}).items() for value in values]
@@ -84,7 +84,8 @@ def arm_of(arms, method):
 
 
 def _label(config, first):
-    names = [f.name for f in fields(config) if getattr(config, f.name) != getattr(first, f.name)]
+    usual = first.replace(alpha=METHODS[first.method]["alpha"])
+    names = [f.name for f in fields(config) if getattr(config, f.name) != getattr(usual, f.name)]
     changes = [f"{'α' if name == 'alpha' else name} = {_text(getattr(config, name))}" for name in names]
     return ", ".join([METHOD_LABELS[config.method], *changes])
 

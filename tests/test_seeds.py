@@ -100,11 +100,22 @@ def test_families_do_not_mix_lengths_or_settings():
     runs = family("grpo", CORRECT[:2], steps=150) + family("sa-ah-grpo", CORRECT[:2], steps=150)
     runs += family("sa-ah-grpo", CORRECT[:2], steps=180) + family("grpo", CORRECT[:2], steps=12)
     runs += [made_run("ah-grpo", 0, steps=150), made_run("grpo", 5, scale="micro-l"), made_run("zero-shot", steps=0)]
+    runs += family("sa-ah-grpo", CORRECT[:2], steps=150, alpha=4.0)
     found = comparison.by_family(runs)
-    assert sorted(len(arms) for arms in found.values()) == [1, 2] and all(n.startswith("micro-s-") for n in found)
-    (two,) = [arms for arms in found.values() if len(arms) == 2]
-    assert [(arm.label, arm.config.steps) for arm in two] == [("GRPO", 150), ("SA-AH-GRPO", 150)]
-    assert list(comparison.by_family(runs[:4])) == ["micro-s"]
+    assert list(found) == ["micro-s-150steps-a0.5", "micro-s-150steps-a4"]
+    labels = {name: [arm.label for arm in arms] for name, arms in found.items()}
+    assert labels["micro-s-150steps-a0.5"] == ["GRPO", "SA-AH-GRPO"]
+    assert labels["micro-s-150steps-a4"] == ["GRPO", "SA-AH-GRPO, α = 4"]
+    assert {arm.config.steps for arms in found.values() for arm in arms} == {150}
+
+
+def test_one_alpha_for_every_weighted_method():
+    """A control matched to alpha 4 beside SA-AH-GRPO at 0.5 would compare two strengths, not two rules."""
+    base = preset("micro-s", "grpo")
+    found = comparison.expand(base, ["grpo", "sa-ah-grpo", "control-scalar"], [1], alpha=4.0)
+    assert [(config.method, config.alpha) for config in found] == [
+        ("grpo", 0.0), ("sa-ah-grpo", 4.0), ("control-scalar", 4.0)
+    ]  # fmt: skip
 
 
 # --- scores ----------------------------------------------------------------------------------------------------------
