@@ -149,9 +149,10 @@ def test_the_command_draws_comparisons_and_the_same_bytes_again(tmp_path, capsys
         seed_figures.main([str(tmp_path / "runs"), "--out", str(tmp_path / out)])
         contents.append({path.name: path.read_bytes() for path in (tmp_path / out).iterdir()})
     assert contents[0] == contents[1]
-    names = [f"{kind}-micro-s-150steps-a0.5.{ending}" for kind in ("seeds", "profiles", "summary") for ending in ("png", "svg")]
-    assert set(contents[0]) == {*names, "seeds-micro-s-150steps-a0.5.csv"}
-    assert contents[0]["seeds-micro-s-150steps-a0.5.csv"].decode().splitlines()[1].startswith('GRPO,2,"0.810 [0.800, 0.820]"')
+    name = "micro-s-150steps-a0.5"
+    names = [f"{kind}-{name}.{ending}" for kind in ("seeds", "profiles", "summary") for ending in ("png", "svg")]
+    assert set(contents[0]) == {*names, f"seeds-{name}.csv"}
+    assert contents[0][f"seeds-{name}.csv"].decode().splitlines()[1].startswith('GRPO,2,"0.810 [0.800, 0.820]"')
     assert "at least 6 seeds are needed" in capsys.readouterr().out
 
 
