@@ -80,7 +80,7 @@ def test_an_unfinished_run_is_set_aside_with_its_lines(tiny, tmp_path):
 
 
 def test_a_crash_in_training_keeps_the_lines_before_it(tiny, tmp_path, monkeypatch):
-    def fail(self, step):
+    def fail(*arguments):
         raise OSError("disk full")
 
     monkeypatch.setattr(training.RunLogCallback, "_evaluate", fail)
