@@ -50,7 +50,8 @@ class RunLogCallback(TrainerCallback):
             for row in rows:
                 self.log.write("eval", row)
             self.bar.write(f"step {step}: Pass@1 {right}/{total}")
-        self._show_trackers({"eval/pass_at_1": right / total}, state, control)
+        # Trackers show it as eval/pass_at_1.
+        self._show_trackers({"eval_pass_at_1": right / total}, state, control)
 
     def _show_trackers(self, values, state, control):
         # Not through trainer.log(), which would empty the metrics of the step that is about to be logged.

@@ -280,3 +280,27 @@ def test_an_unreadable_directory_starts_anew(unfinished, name):
 def test_another_configuration_under_the_same_name_starts_anew(unfinished):
     """A default that changed between versions changes the run, not its id."""
     assert usable(unfinished, CONFIG.replace(learning_rate=1.0)) == (0, "its configuration differs")
+
+
+# --- the policy of a checkpoint --------------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_of_another_adapter_is_refused(tmp_path):
+    """Tensors passed over in silence would resume with an untrained policy."""
+    pytest.importorskip("peft")
+    import safetensors.torch
+    import tiny
+
+    from sa_ah_lib.restore import load_policy
+
+    saved, fresh = (tiny.with_lora(tiny.model(), seed) for seed in (1, 2))
+    saved.save_pretrained(tmp_path)
+    load_policy(fresh, tmp_path)
+    assert all(a.equal(b) for a, b in zip(saved.parameters(), fresh.parameters(), strict=True))
+    weights = safetensors.torch.load_file(tmp_path / "adapter_model.safetensors")
+    first = next(iter(weights))
+    for changed in ({"stranger" if k == first else k: v for k, v in weights.items()},
+                    {k: v for k, v in weights.items() if k != first}):  # fmt: skip
+        safetensors.torch.save_file(changed, tmp_path / "adapter_model.safetensors")
+        with pytest.raises(RuntimeError, match="must hold the adapter's 12 tensors"):
+            load_policy(fresh, tmp_path)
