@@ -50,7 +50,7 @@ def launch(script, directory, world, *arguments, **variables):
         for rank in range(world)
     ]  # fmt: skip
     try:
-        outputs = [process.communicate(timeout=300) for process in started]
+        outputs = [process.communicate(timeout=900) for process in started]
     finally:
         for process in started:
             process.kill()

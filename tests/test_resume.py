@@ -111,7 +111,7 @@ def killed(tmp_path_factory, tiny_model_dir):
     child = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)])}
     done = subprocess.run(
         [sys.executable, "-c", "import sys, test_resume; test_resume.serve(*sys.argv[1:])", directory, tiny_model_dir],
-        cwd=directory, env=child, capture_output=True, text=True, timeout=300,
+        cwd=directory, env=child, capture_output=True, text=True, timeout=900,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-4000:]
     (run_id,) = {path.name for path in directory.glob("*/*") if runlog.is_finished(path)}
