@@ -1,8 +1,8 @@
 """The files of a run: append-only JSON lines that survive a crash, and their reader. Needs no torch.
 
 ``runs/<run_id>/`` holds ``config.json``, ``environment.json``, ``train.jsonl`` (a line a step), ``eval.jsonl`` (a line
-a problem and checkpoint), ``completions.jsonl`` (sampled rollouts, token by token), ``adapter/``, and ``finished.json``
-once the run is complete.
+a problem and checkpoint), ``completions.jsonl`` (sampled rollouts, token by token), ``adapter/``, ``checkpoints/``, and
+``finished.json`` once the run is complete. Lines that a resumed run wrote again are in ``<log>.discarded-<k>.jsonl``.
 """
 
 import json
@@ -34,14 +34,25 @@ class RunLog:
     def __init__(self, directory, config, environment):
         self.directory = Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
-        config.to_json(self.directory / "config.json")
+        _write_json(self.directory / "config.json", config.to_dict())
         _write_json(self.directory / "environment.json", environment)
+        self._open()
+
+    def _open(self):
         paths = {name: self.directory / f"{name}.jsonl" for name in LOGS}
         self._files = {name: open(path, "a", buffering=1, encoding="utf-8") for name, path in paths.items()}
 
     def write(self, log, row):
         """Append ``row`` to "train", "eval" or "completions"; NaN and infinities become null."""
         self._files[log].write(json.dumps(_finite(row), ensure_ascii=False) + "\n")
+
+    def sync(self):
+        """Put every line on the disk, before a checkpoint that counts on them."""
+        for file in self._files.values():
+            os.fsync(file.fileno())
+        # Mounted drives (Colab's) send a file off when it is closed.
+        self.close()
+        self._open()
 
     def finish(self, summary):
         """Mark the run complete; ``is_finished`` looks for this file, written last."""
@@ -133,6 +144,31 @@ def set_aside(directory):
     return directory.rename(target)
 
 
+def cut_back(directory, step):
+    """Move every log line after ``step`` to ``<log>.discarded-<k>.jsonl``, a torn last line too; no line is destroyed.
+
+    Returns:
+        {log: lines moved}, without the logs that were not cut.
+    """
+    directory, k = Path(directory), 1
+    while any((directory / f"{name}.discarded-{k}.jsonl").exists() for name in LOGS):
+        k += 1
+    moved = {}
+    for name in LOGS:
+        path = directory / f"{name}.jsonl"
+        lines = path.read_bytes().split(b"\n") if path.is_file() else [b""]
+        torn = [lines.pop()]
+        late = [json.loads(line)["step"] > step for line in lines]
+        kept = [line for line, cut in zip(lines, late, strict=True) if not cut]
+        cut = [line for line, cut in zip(lines, late, strict=True) if cut] + [line for line in torn if line]
+        if cut:
+            # In this order: killed in between, a line is there twice, not gone.
+            _replace(directory / f"{name}.discarded-{k}.jsonl", b"".join(line + b"\n" for line in cut))
+            _replace(path, b"".join(line + b"\n" for line in kept))
+            moved[name] = len(cut)
+    return moved
+
+
 def publish(directory, target):
     """Copy a finished run's logs below ``target``: no adapter, only the first and the last sampled groups."""
     run, target = read_run(directory), Path(target) / Path(directory).name
@@ -176,7 +212,17 @@ def _git_commit():
 
 
 def _write_json(path, values):
-    Path(path).write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    _replace(Path(path), (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def _replace(path, content):
+    """Write a whole file or none: a process killed on the way leaves the old one."""
+    partial = path.with_name(path.name + ".partial")
+    with open(partial, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
 
 
 def _finite(value):

@@ -1,7 +1,8 @@
 """One run from configuration to logs: load, train with the token-weighted trainer, evaluate, save."""
 
+import argparse
 import gc
-import sys
+import os
 import time
 from datetime import datetime, UTC
 from pathlib import Path
@@ -10,59 +11,78 @@ from sa_ah_lib import models  # first: it imports unsloth, which patches what fo
 
 import torch
 from datasets import Dataset
-from tqdm.auto import tqdm
-from transformers import PrinterCallback, ProgressCallback, TrainerCallback, set_seed
+from transformers import PrinterCallback, ProgressCallback, set_seed
 
-from sa_ah_lib import data, runlog, vllm_rollouts
+from sa_ah_lib import data, disk, processes, resume, runlog, vllm_rollouts
 from sa_ah_lib.config import RunConfig, preset
-from sa_ah_lib.evaluation import evaluate, pass_at_1
+from sa_ah_lib.recorder import RunLogCallback, evaluate_together
+from sa_ah_lib.restore import RestoreCallback
 from sa_ah_lib.rewards import REWARD_FUNCS
 from sa_ah_lib.seam import SEAM_ARGUMENTS
 from sa_ah_lib.trainer import sa_ah_trainer_class
 
+REPORT_VARIABLE = "SA_AH_REPORT_TO"
 EVALUATION_FIELDS = (
     "model", "load_in_4bit", "dataset", "data_seed", "train_examples", "eval_examples", "system_prompt",
     "max_prompt_tokens", "max_completion_tokens",
 )  # fmt: skip
 
 
-def run(config, runs_dir="runs", data_dir=None, progress=True):
-    """Do one run, or return it as it is if it was finished before.
+def run(config, runs_dir="runs", data_dir=None, progress=True, report_to=None):
+    """Do one run, go on with it where it was interrupted, or return it as it is if it was finished before.
 
-    An unfinished directory of the same run is set aside under ``<run_id>.interrupted-<k>``, with its logs.
+    An unfinished run goes on from its newest usable checkpoint and then gives the logs of an unbroken one; the lines
+    after that checkpoint go to ``<log>.discarded-<k>.jsonl``. Where there is none (see ``resume``), its directory is
+    set aside under ``<run_id>.interrupted-<k>``, with its logs, and the run starts anew; what happened is printed.
 
     Args:
         config: a ``RunConfig``; method "zero-shot" only evaluates.
         runs_dir: parent of the run directories; made if missing.
         data_dir: GSM8K's own files, see ``data.load``.
         progress: show progress bars.
+        report_to: "trackio", "tensorboard", "wandb" or a list, as in TRL: who is shown the logged values too. None
+            reads the variable SA_AH_REPORT_TO, and where that is unset, nobody. It decides nothing of the run.
 
     Returns:
         The ``runlog.Run`` read back from its files.
+
+    Raises:
+        OSError: ``runs_dir`` cannot be written, or its disk is too full for the run; said before training.
     """
     directory = Path(runs_dir) / config.run_id
-    if runlog.is_finished(directory):
+    if processes.decided_by_main(lambda: runlog.is_finished(directory)):
         print(f"finished before, read from its logs: {directory}")
         return runlog.read_run(directory)
-    if directory.exists():
-        print(f"unfinished, set aside: {runlog.set_aside(directory)}")
+    processes.decided_by_main(lambda: disk.check_writable(runs_dir))
     started = time.monotonic()
     splits = data.load(config, data_dir)
+    environment = _environment(splits)
+    checkpoint, environment = processes.decided_by_main(lambda: resume.prepare(directory, config, environment))
+    trained = resume.step_of(checkpoint) == config.steps
     set_seed(config.seed)
-    loaded = models.load(config)
-    log = runlog.RunLog(directory, config, _environment(config, loaded, splits))
+    loaded = models.load(config, checkpoint if trained else None)
+    environment["parameters"] = sum(p.numel() for p in loaded.model.parameters())
+    needed = disk.run_bytes(config, sum(p.numel() for p in loaded.model.parameters() if p.requires_grad))
+    processes.decided_by_main(lambda: disk.check_room(directory, needed))
+    log = runlog.RunLog(directory, config, environment) if processes.is_main() else None
     try:
-        _evaluate_base(config, loaded, splits, log, Path(runs_dir), progress)
-        if config.steps:
-            trainer = build_trainer(config, loaded, splits, log, directory, progress)
-            trainer.train()
-            models.save_adapter(loaded, directory / "adapter")
-        log.finish(_summary(directory, time.monotonic() - started))
+        if checkpoint is None:
+            _evaluate_base(config, loaded, splits, log, Path(runs_dir), progress)
+        if not trained:
+            trainer = build_trainer(config, loaded, splits, log, directory, progress, report_to)
+            trainer.add_callback(RestoreCallback(checkpoint))
+            trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
+        if log:
+            if config.steps:
+                models.save_adapter(loaded, directory / "adapter")
+            log.finish(_summary(directory, environment, time.monotonic() - started))
     finally:
-        log.close()
+        if log:
+            log.close()
     del loaded
     gc.collect()
     torch.cuda.empty_cache()
+    processes.wait()
     return runlog.read_run(directory)
 
 
@@ -89,14 +109,14 @@ def zero_shot_config(config):
     return preset(config.scale, "zero-shot", **kept)
 
 
-def build_trainer(config, loaded, splits, log, directory, progress=True):
-    """The token-weighted trainer of ``config`` on a loaded model, writing into ``log``."""
+def build_trainer(config, loaded, splits, log, directory, progress=True, report_to=None):
+    """The token-weighted trainer of ``config`` on a loaded model, writing into ``log``, which only the main has."""
     recorder = RunLogCallback(config, loaded, splits.evaluation, log, progress)
     trainer = sa_ah_trainer_class()(
         model=loaded.model,
         processing_class=loaded.tokenizer,
         reward_funcs=list(REWARD_FUNCS),
-        args=grpo_arguments(config, directory / "checkpoints"),
+        args=grpo_arguments(config, directory / "checkpoints", report_to),
         train_dataset=Dataset.from_list(data.prompt_rows(splits.train, config)),
         callbacks=[recorder],
         alpha=config.alpha,
@@ -113,14 +133,18 @@ def build_trainer(config, loaded, splits, log, directory, progress=True):
     return trainer
 
 
-def grpo_arguments(config, output_dir):
-    """``GRPOConfig`` with every hyperparameter of Table 1 said, because TRL's defaults differ on several."""
+def grpo_arguments(config, output_dir, report_to=None):
+    """``GRPOConfig`` with every hyperparameter of Table 1 said, because TRL's defaults differ on several.
+
+    Raises:
+        ValueError: the groups of a micro-batch cannot be dealt out evenly to the processes.
+    """
     import trl
 
     _, precision = models.precision()
     return trl.GRPOConfig(
         output_dir=str(output_dir),
-        per_device_train_batch_size=config.micro_batch_size,
+        per_device_train_batch_size=processes.per_process(config.micro_batch_size, config.num_generations),
         gradient_accumulation_steps=config.gradient_accumulation_steps,
         num_generations=config.num_generations,
         max_completion_length=config.max_completion_tokens,
@@ -141,7 +165,8 @@ def grpo_arguments(config, output_dir):
         save_steps=config.save_every,
         save_total_limit=2,
         seed=config.seed,
-        report_to="none",
+        report_to=report_to or os.environ.get(REPORT_VARIABLE) or "none",
+        run_name=config.run_id,
         disable_tqdm=True,
         dataloader_pin_memory=torch.cuda.is_available(),
         **precision,
@@ -150,107 +175,50 @@ def grpo_arguments(config, output_dir):
     )
 
 
-class RunLogCallback(TrainerCallback):
-    """Writes a line a step, evaluates every ``eval_every`` steps, and keeps sampled rollouts token by token."""
-
-    def __init__(self, config, loaded, problems, log, progress):
-        self.config, self.loaded, self.problems, self.log = config, loaded, problems, log
-        self.progress = progress
-        self.trainer = None
-
-    def on_train_begin(self, args, state, control, **kwargs):
-        self.bar = tqdm(total=self.config.steps, desc=self.config.run_id, disable=not self.progress)
-
-    def on_step_end(self, args, state, control, **kwargs):
-        self.bar.update(1)
-        due = state.global_step % self.config.eval_every == 0 or state.global_step == self.config.steps
-        if due or state.global_step == 1:
-            for row in rollout_rows(self.trainer.last_rollouts, self.loaded.tokenizer, state.global_step):
-                self.log.write("completions", row)
-        if due:
-            self._evaluate(state.global_step)
-
-    def on_log(self, args, state, control, logs=None, **kwargs):
-        if logs and "reward" in logs:
-            self.log.write("train", {"step": state.global_step, **logs})
-            self.bar.set_postfix(reward=f"{logs['reward']:.2f}")
-
-    def on_train_end(self, args, state, control, **kwargs):
-        self.bar.close()
-
-    def _evaluate(self, step):
-        rows = evaluate(self.loaded.model, self.loaded.tokenizer, self.problems, self.config, step, self.progress)
-        for row in rows:
-            self.log.write("eval", row)
-        self.bar.write(f"step {step}: Pass@1 {pass_at_1(rows)[0]}/{len(rows)}")
-
-
-def rollout_rows(rollouts, tokenizer, step):
-    """One group of the last micro-batch as rows for completions.jsonl, the group whose rewards differ most.
-
-    Each row: step, prompt, tokens (list of text), entropy (normalised) and weights (lists as long as tokens),
-    advantage, reward, completion.
-    """
-    groups = rollouts["groups"].unique().tolist()
-    spread = {g: rollouts["rewards"][rollouts["groups"] == g].std().item() for g in groups}
-    members = (rollouts["groups"] == max(groups, key=spread.get)).nonzero().flatten().tolist()
-    rows = []
-    for i in members:
-        # Unsloth shifts rows when it packs them, so tokens are matched by order, not by column.
-        tokens = rollouts["completion_ids"][i][rollouts["completion_mask"][i].bool()].tolist()
-        mask = rollouts["mask"][i].bool()
-        prompt = rollouts["prompt_ids"][i][rollouts["prompt_mask"][i].bool()]
-        rows.append(
-            {
-                "step": step,
-                "prompt": tokenizer.decode(prompt, skip_special_tokens=True),
-                "tokens": [tokenizer.decode([token]) for token in tokens],
-                "entropy": [round(x, 6) for x in rollouts["entropy"][i][mask].tolist()],
-                "weights": [round(x, 6) for x in rollouts["weights"][i][mask].tolist()],
-                "advantage": round(rollouts["advantages"][i].item(), 6),
-                "reward": round(rollouts["rewards"][i].item(), 6),
-                "completion": tokenizer.decode(tokens, skip_special_tokens=True),
-            }
-        )
-    return rows
-
-
 def _evaluate_base(config, loaded, splits, log, runs_dir, progress):
     """Step 0: read from the finished zero-shot run of the same model and problems, else evaluated here."""
     known = runs_dir / zero_shot_config(config).run_id
-    if runlog.is_finished(known):
+    if processes.decided_by_main(lambda: runlog.is_finished(known)):
         rows = runlog.read_run(known).eval
     else:
-        rows = evaluate(loaded.model, loaded.tokenizer, splits.evaluation, config, 0, progress)
-    for row in rows:
-        log.write("eval", row)
+        rows = evaluate_together(loaded, splits.evaluation, config, 0, progress and log is not None)
+    if log:
+        for row in rows:
+            log.write("eval", row)
 
 
-def _environment(config, loaded, splits):
+def _environment(splits):
     return runlog.environment(
-        device=loaded.device,
+        device=models.device_name(),
         threads=torch.get_num_threads(),
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         data={"source": splits.source, "sha256": splits.sha256},
-        parameters=sum(p.numel() for p in loaded.model.parameters()),
+        processes=processes.count(),
     )
 
 
-def _summary(directory, seconds):
+def _summary(directory, environment, seconds):
+    """Of a resumed run, ``seconds`` are those of its last session."""
     scores = {step: correct / total for step, (correct, total) in runlog.read_run(directory).pass_at_1.items()}
     return {
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
+        "resumed_after": [session["step"] for session in environment.get("resumed", [])],
         "pass_at_1": scores,
     }
 
 
-def main():
-    """Run a configuration file: ``python -m sa_ah_lib.training CONFIG.json [RUNS]``."""
-    if len(sys.argv) not in (2, 3):
-        sys.exit("usage: python -m sa_ah_lib.training CONFIG.json [RUNS]")
-    finished = run(RunConfig.from_json(sys.argv[1]), *sys.argv[2:])
-    print(finished.directory)
+def main(arguments=None):
+    """Run a configuration file: ``python -m sa_ah_lib.training CONFIG.json [RUNS]``, or under ``accelerate launch``."""
+    parser = argparse.ArgumentParser(prog="python -m sa_ah_lib.training", description=main.__doc__)
+    parser.add_argument("config", help="a RunConfig as to_json() writes it")
+    parser.add_argument("runs", nargs="?", default="runs", help="parent of the run directories (runs)")
+    parser.add_argument("--data", help="a directory with GSM8K's train.jsonl and test.jsonl")
+    parser.add_argument("--report-to", help="trackio, tensorboard or wandb")
+    options = parser.parse_args(arguments)
+    finished = run(RunConfig.from_json(options.config), options.runs, options.data, report_to=options.report_to)
+    if processes.is_main():
+        print(finished.directory)
 
 
 if __name__ == "__main__":

@@ -150,6 +150,58 @@ def test_only_finish_marks_a_run(directory):
     assert json.loads((directory / "finished.json").read_text()) == {"seconds": 1.0}
 
 
+def test_cut_back_moves_late_lines_and_a_torn_one_aside(directory):
+    """A resumed run writes these steps again; the lines of the first try are kept, beside the log."""
+    write_run(directory, train=[{"step": s, "text": "é\u2028"} for s in (1, 2, 3)], evals=evaluation(0, [True]),
+              finish=False)  # fmt: skip
+    before = (directory / "train.jsonl").read_text().splitlines(keepends=True)
+    with open(directory / "train.jsonl", "a") as file:
+        file.write('{"step": 4, "tex')
+    assert runlog.cut_back(directory, 1) == {"train": 3}
+    assert [row["step"] for row in runlog.read_jsonl(directory / "train.jsonl")] == [1]
+    aside = (directory / "train.discarded-1.jsonl").read_text()
+    assert aside.split("\n")[:2] == ["".join(before).split("\n")[1], "".join(before).split("\n")[2]]
+    assert aside.endswith('{"step": 4, "tex\n') and len(runlog.read_jsonl(directory / "eval.jsonl")) == 1
+    assert runlog.cut_back(directory, 1) == {}
+
+
+def test_a_second_cut_does_not_overwrite_the_first(directory):
+    """Two interruptions would else leave the lines of one."""
+    for k in (1, 2):
+        write_run(directory, train=[{"step": 5, "try": k}], evals=evaluation(9 if k == 2 else 0, [True]), finish=False)
+        runlog.cut_back(directory, 4)
+    kept = [json.loads((directory / f"train.discarded-{k}.jsonl").read_text())["try"] for k in (1, 2)]
+    assert kept == [1, 2] and (directory / "eval.discarded-2.jsonl").is_file()
+    assert len(runlog.read_run(directory).eval) == 1
+
+
+def test_a_kill_during_a_cut_loses_no_line(directory, monkeypatch):
+    """The log is shortened only after the lines are safe elsewhere."""
+    write_run(directory, train=[{"step": 1}, {"step": 2}], finish=False)
+    done, replace = [], runlog.os.replace
+
+    def killed(source, target):
+        if done:
+            raise KeyboardInterrupt
+        done.append(replace(source, target))
+
+    monkeypatch.setattr(runlog.os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        runlog.cut_back(directory, 1)
+    assert [row["step"] for row in runlog.read_jsonl(directory / "train.jsonl")] == [1, 2]
+    assert json.loads((directory / "train.discarded-1.jsonl").read_text()) == {"step": 2}
+
+
+def test_lines_go_on_after_a_sync(directory):
+    """Every checkpoint closes and opens the logs; a line after it must not be refused or start the file anew."""
+    log = runlog.RunLog(directory, CONFIG, {})
+    for step in (1, 2):
+        log.write("train", {"step": step})
+        log.sync()
+    log.finish({})
+    assert [row["step"] for row in runlog.read_run(directory).train] == [1, 2]
+
+
 def completions(count):
     return [{"step": 1, "advantage": float(i), "tokens": ["é"]} for i in range(count)]
 

@@ -80,7 +80,7 @@ def test_an_unfinished_run_is_set_aside_with_its_lines(tiny, tmp_path):
 
 
 def test_a_crash_in_training_keeps_the_lines_before_it(tiny, tmp_path, monkeypatch):
-    def fail(self, step):
+    def fail(*arguments):
         raise OSError("disk full")
 
     monkeypatch.setattr(training.RunLogCallback, "_evaluate", fail)
@@ -145,3 +145,62 @@ def test_notebook_parameters_become_the_configuration_they_say():
     changed = training.configure("smollm2", "sa-ah-grpo", 1, 6, "some/gsm8k", {"temperature": 0.8})
     assert changed == preset("smollm2", "sa-ah-grpo", seed=1, steps=6, dataset=data.GSM8K, temperature=0.8)
     assert training.configure("micro-s", "zero-shot", steps=6).steps == 0
+
+
+def test_a_full_disk_is_said_before_the_first_step(tiny, tmp_path, monkeypatch):
+    """Hours of training that end in an OSError; nor may the refusal leave half a run behind."""
+    monkeypatch.setattr(training.disk, "run_bytes", lambda config, trainable: 10**18)
+    with pytest.raises(OSError, match="for this run. Got"):
+        training.run(tiny(), tmp_path, progress=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_finished_run_is_read_from_a_read_only_place(tiny, tmp_path, monkeypatch):
+    """Published logs on a mounted archive must still be read by the notebooks."""
+    run = training.run(training.zero_shot_config(tiny()), tmp_path, progress=False)
+    monkeypatch.setattr(training.disk, "check_writable", lambda place: pytest.fail("a finished run was written to"))
+    assert training.run(run.config, tmp_path, progress=False).eval == run.eval
+
+
+def test_trackers_are_asked_for_by_argument_or_variable(tiny, tmp_path, monkeypatch):
+    """The notebooks have no such parameter; and without either nothing may leave the machine."""
+    shown = lambda *asked: training.grpo_arguments(tiny(), tmp_path, *asked).report_to  # noqa: E731
+    assert shown() == [] and shown("tensorboard") == ["tensorboard"]
+    monkeypatch.setenv(training.REPORT_VARIABLE, "trackio")
+    assert shown() == ["trackio"] and shown("tensorboard") == ["tensorboard"] and shown("none") == []
+
+
+def test_a_tracker_is_shown_what_the_log_has_and_changes_nothing(tiny, tmp_path, monkeypatch):
+    """A dashboard that lacks Pass@1, or a tracker that takes metrics away from the log or enters the run's id."""
+    from transformers import TrainerCallback
+    from transformers.integrations import integration_utils
+
+    rows = []
+
+    class Recording(TrainerCallback):
+        def on_log(self, args, state, control, logs=None, **kwargs):
+            rows.append({"step": state.global_step, **logs})
+
+    plain = training.run(tiny(), tmp_path / "plain", progress=False)
+    monkeypatch.setitem(integration_utils.INTEGRATION_TO_CALLBACK, "tensorboard", Recording)
+    run = training.run(tiny(), tmp_path / "shown", progress=False, report_to="tensorboard")
+    assert run.directory.name == plain.directory.name
+    for name in runlog.LOGS:
+        assert rows_without_timing(run.directory, name) == rows_without_timing(plain.directory, name)
+    steps = [row for row in rows if "reward" in row]
+    assert [{key: row[key] for key in logged} for row, logged in zip(steps, run.train, strict=True)] == run.train
+    (right, total) = run.pass_at_1[2]
+    assert {"step": 2, "eval_pass_at_1": right / total} in rows
+
+
+def test_tensorboard_s_event_files_hold_the_logged_values(tiny, tmp_path):
+    """The real tracker: values that it refuses or renames would be missing from the dashboard."""
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = training.run(tiny(), tmp_path, progress=False, report_to="tensorboard")
+    (events,) = run.directory.glob("checkpoints/runs/*/events.*")
+    shown = EventAccumulator(str(events)).Reload()
+    for key in ("reward", "sa_ah/weight", "kl"):
+        assert [s.value for s in shown.Scalars(f"train/{key}")] == pytest.approx([row[key] for row in run.train])
+    assert [s.step for s in shown.Scalars("eval/pass_at_1")] == [2]

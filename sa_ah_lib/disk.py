@@ -1,0 +1,61 @@
+"""Whether a run's files will fit, asked before hours are spent. Needs no torch."""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+ADAPTERS = 2  # the policy's and its frozen reference, which TRL saves beside it
+MOMENTS = 2  # Adam's
+CHECKPOINTS = 3  # two are kept while a third is written
+CHECKPOINT_EXTRA = 32e6  # tokenizer files, random states and the trainer's log history
+LINE_EXTRA = 2000  # a question, and the keys of a line
+
+
+def check_writable(runs_dir):
+    """Make ``runs_dir`` where it is missing and write a file there.
+
+    Raises:
+        OSError: it could not be made or written to; says what to set.
+    """
+    try:
+        Path(runs_dir).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=runs_dir) as file:
+            file.write(b"0")
+    except OSError as error:
+        raise OSError(
+            f"the runs directory must be writable. Got {error.strerror or error} for {runs_dir}; set RUNS to a "
+            "directory of your own."
+        ) from error
+
+
+def run_bytes(config, trainable):
+    """An upper estimate of what a run writes, in bytes: checkpoints, adapter and logs.
+
+    Args:
+        config: a ``RunConfig``.
+        trainable: the number of trained parameters, stored in float32.
+    """
+    if not config.steps:
+        trained = 0
+    else:
+        adapter = ADAPTERS * 4 * trainable + CHECKPOINT_EXTRA
+        trained = adapter + CHECKPOINTS * (adapter + MOMENTS * 4 * trainable)
+    evaluations = 2 + config.steps // config.eval_every
+    # A token is some four characters of text; a sampled one has a string and two numbers of its own.
+    line = LINE_EXTRA + 4 * config.max_completion_tokens
+    sample = LINE_EXTRA + 4 * config.max_prompt_tokens + 40 * config.max_completion_tokens
+    logs = config.steps * LINE_EXTRA + evaluations * (config.eval_examples * line + config.num_generations * sample)
+    return int(trained + logs)
+
+
+def check_room(directory, needed):
+    """Raise OSError where fewer bytes are free than ``needed``, those already in ``directory`` counted in."""
+    directory = Path(directory)
+    there = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file()) if directory.is_dir() else 0
+    place = directory if directory.is_dir() else directory.parent
+    free = shutil.disk_usage(place).free
+    if free + there < needed:
+        raise OSError(
+            f"the disk of {place} must have {needed / 1e6:.0f} MB for this run. Got {(free + there) / 1e6:.0f} MB; "
+            "free some, or set RUNS to another disk."
+        )
