@@ -56,16 +56,26 @@ class Result:
         return np.array([row["step"] for row in rows], dtype=int), np.array([row[key] for row in rows], dtype=float)
 
     @property
+    def last(self):
+        """The last evaluated step."""
+        self._need_checkpoints()
+        return max(self.pass_at_1)
+
+    @property
     def final(self):
         """(correct, problems) at the last checkpoint."""
+        return self.pass_at_1[self.last]
+
+    @property
+    def best(self):
+        """The step of the best checkpoint, the first of equals."""
         self._need_checkpoints()
-        return self.pass_at_1[max(self.pass_at_1)]
+        return max(self.pass_at_1, key=lambda step: self.pass_at_1[step][0] / self.pass_at_1[step][1])
 
     @property
     def peak(self):
-        """(correct, problems) at the best checkpoint, the first of equals."""
-        self._need_checkpoints()
-        return max(self.pass_at_1.values(), key=lambda counts: counts[0] / counts[1])
+        """(correct, problems) at the best checkpoint."""
+        return self.pass_at_1[self.best]
 
     @property
     def variance(self):
@@ -138,6 +148,18 @@ class Family:
         """{alpha: result} of AH-GRPO, GRPO standing for 0; ascending."""
         members = [r for r in self.results if r.config.method in ("grpo", "ah-grpo")]
         return {r.config.alpha: r for r in sorted(members, key=lambda r: r.config.alpha)}
+
+    @property
+    def sweep(self):
+        """The evaluated runs of ``alphas``.
+
+        Raises:
+            MissingData: fewer than three.
+        """
+        evaluated = {alpha: r for alpha, r in self.alphas.items() if r.pass_at_1}
+        if len(evaluated) < 3:
+            raise MissingData(f"an alpha sweep of {self.model}: fewer than three values of alpha were run")
+        return evaluated
 
     @property
     def base(self):
