@@ -92,7 +92,7 @@ def read_run(directory):
     environment = directory / "environment.json"
     return Run(
         directory,
-        RunConfig.from_json(directory / "config.json"),
+        _read_config(directory / "config.json"),
         json.loads(environment.read_text(encoding="utf-8")) if environment.is_file() else {},
         *(read_jsonl(directory / f"{name}.jsonl") for name in LOGS),
         finished=is_finished(directory),
@@ -173,6 +173,13 @@ def _git_commit():
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def _read_config(path):
+    try:
+        return RunConfig.from_json(path)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def _write_json(path, values):
