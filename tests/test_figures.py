@@ -128,7 +128,7 @@ def test_the_schematic_of_long_rollouts_is_readable(tokens, width, monkeypatch):
     """A completion of 120 tokens has no room for their names; a short one must show them."""
     config = preset("micro-s", "sa-ah-grpo")
     made = result("sa-ah-grpo", [0.5])
-    made.rollouts.extend(pair(1, config, [0.05] * tokens))
+    made.completions.extend(pair(1, config, [0.05] * tokens))
     figure, _ = figures.render("figure-a5", family(made), width)
     assert faults(figure, monkeypatch) == []
     named = [t for t, _ in texts(figure, monkeypatch) if t == "completion token"]
@@ -397,7 +397,7 @@ def test_the_schematic_s_weights_are_the_trainer_s(scope, alpha):
 
 def with_rollouts(*rollouts):
     made = result("sa-ah-grpo", [0.5])
-    made.rollouts.extend(rollouts)
+    made.completions.extend(rollouts)
     return family(made)
 
 

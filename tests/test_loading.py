@@ -69,7 +69,7 @@ def test_a_half_written_last_line_is_dropped_and_named(tmp_path, run, name):
     (message,) = found.messages
     assert f"{name}.jsonl, line {len(whole)}: torn last line dropped" in message and str(run.directory) in message
     result = only(found)
-    assert (len(result.train), sum(map(len, result.answers.values())), len(result.rollouts)) == tuple(
+    assert (len(result.train), sum(map(len, result.answers.values())), len(result.completions)) == tuple(
         len(lines_) - (name == kind) for kind, lines_ in (("train", run.train), ("eval", run.eval), ("completions", run.completions))
     )  # fmt: skip
 
@@ -170,7 +170,7 @@ def test_a_rollout_that_lacks_a_key_is_named(tmp_path, run):
     rewrite(run, "completions", [json.dumps(row), *whole[1:]])
     found = loading.load(tmp_path)
     assert "completions.jsonl, line 1: expected a rollout. It lacks prompt, weights" in found.messages[0]
-    assert len(only(found).rollouts) == len(whole) - 1
+    assert len(only(found).completions) == len(whole) - 1
 
 
 def test_an_unfinished_run_is_left_out_with_its_reason(tmp_path):
