@@ -4,8 +4,8 @@ import math
 import re
 
 import pytest
-
 from families import protocol, result, write_run
+
 from sa_ah_lib import audit, loading, paper
 from sa_ah_lib.paper import CHECKPOINTS, DIAGNOSTICS, LARGE, RAW_BASE, SMALL, SUMMARY
 
@@ -52,7 +52,10 @@ def test_the_sweep_recomputed():
 
 def test_what_equation_1_forbids():
     """Advantages of one group sum to 0, so a whole group cannot be below its mean."""
-    assert line("Section 5.3", "f₋ fluctuates")[2] == "no" and "largest printed 0.75" in line("Section 5.3", "f₋ fluctuates")[1]
+    assert (
+        line("Section 5.3", "f₋ fluctuates")[2] == "no"
+        and "largest printed 0.75" in line("Section 5.3", "f₋ fluctuates")[1]
+    )
     assert line("Section 5.3", "f₋ = 0")[1:] == ("beside f₋ = 0, Table 6 prints std 0.602, 0.115, 0.163", "no")
 
 
@@ -60,7 +63,9 @@ def test_units_recomputed():
     """f in quarters is one group of 4; mean rewards in 0.0025 are 40 rollouts, not 16."""
     means = [row[1] for rows in DIAGNOSTICS.values() for row in rows]
     fits = {n: sum(min(m % (0.1 / n), -m % (0.1 / n)) < 0.00051 for m in means) for n in (16, 40)}
-    assert f"{fits[16]} of 14 means are averages of 16, {fits[40]} are averages of 40" in line("Tables 6 and 7, mean")[1]
+    assert (
+        f"{fits[16]} of 14 means are averages of 16, {fits[40]} are averages of 40" in line("Tables 6 and 7, mean")[1]
+    )
     assert "only 0, 0.25, 0.5, 0.75 occur" == line("Tables 6 and 7, f₋")[1]
 
 
@@ -184,6 +189,8 @@ def test_the_page_is_escaped(tmp_path, monkeypatch):
 
 def test_a_claim_s_family_is_large_or_small():
     """The micro models stand in the place of the paper's two, one each."""
-    small, large = (audit._fullest([loading.Family((result("grpo", [0.5], scale=s),)) for s in ("micro-s", "micro-l")], big)
-                    for big in (False, True))  # fmt: skip
+    small, large = (
+        audit._fullest([loading.Family((result("grpo", [0.5], scale=s),)) for s in ("micro-s", "micro-l")], big)
+        for big in (False, True)
+    )
     assert (small.scale, large.scale) == ("micro-s", "micro-l")

@@ -4,8 +4,8 @@ import re
 
 import numpy as np
 import pytest
-
 from families import family, result
+
 from sa_ah_lib import claims, paper
 from sa_ah_lib.claims import NOT_SUPPORTED, SUPPORTED, UNDECIDABLE
 
@@ -26,7 +26,9 @@ def methods(grpo, ah, sa, base=None):
     return family(*(result(name, [rate - 0.01, rate], total=N, base=base) for name, rate in rates.items()))
 
 
-@pytest.mark.parametrize("sa,word", [(0.75, SUPPORTED), (0.52, UNDECIDABLE), (0.50, NOT_SUPPORTED), (0.3, NOT_SUPPORTED)])
+@pytest.mark.parametrize(
+    "sa,word", [(0.75, SUPPORTED), (0.52, UNDECIDABLE), (0.50, NOT_SUPPORTED), (0.3, NOT_SUPPORTED)]
+)
 def test_a_higher_final(sa, word):
     """p = 0.527 at 0.52 against 0.50: the direction is there and chance could have made it."""
     said = verdict("Discounting failures alone", methods(0.5, 0.5, sa))
@@ -52,7 +54,9 @@ def test_all_parts_of_a_claim_must_hold(rates, word):
 ])  # fmt: skip
 def test_the_same_peak(grpo, total, word):
     """Equality needs an interval inside the paper's own margin of 0.02; 'no difference was seen' is not enough."""
-    made = family(result("grpo", [grpo], total=total), *(result(m, [0.7], total=total) for m in ("ah-grpo", "sa-ah-grpo")))
+    made = family(
+        result("grpo", [grpo], total=total), *(result(m, [0.7], total=total) for m in ("ah-grpo", "sa-ah-grpo"))
+    )
     assert verdict("SA-AH-GRPO has the peak accuracy", made).word == word
 
 
@@ -75,7 +79,9 @@ def rewards(scale, seed, steps=160):
 @pytest.mark.parametrize("sa,word", [(0.2, SUPPORTED), (0.97, UNDECIDABLE), (3.0, NOT_SUPPORTED)])
 def test_a_lower_training_variance(sa, word):
     """Measured with an interval; a ratio of 1.06 of two noisy windows is no finding."""
-    made = family(result("grpo", [0.5], rewards=rewards(1.0, 1)), result("sa-ah-grpo", [0.5], rewards=sa * rewards(1.0, 1)))
+    made = family(
+        result("grpo", [0.5], rewards=rewards(1.0, 1)), result("sa-ah-grpo", [0.5], rewards=sa * rewards(1.0, 1))
+    )
     assert verdict("SA-AH-GRPO has a lower training variance than GRPO", made).word == word
 
 
@@ -141,12 +147,16 @@ def test_the_paper_s_own_numbers_decide_little():
     """DESIGN's section 4: no difference in Pass@1 is significant at N = 500, and two are not there at all."""
     words = {c.text: c.by_paper.word for c in claims.judge(LARGE, SMALL, None, None)}
     assert len(words) == 13
-    assert [text for text, word in words.items() if word == SUPPORTED] == ["The policy becomes more confident: entropy falls"]
+    assert [text for text, word in words.items() if word == SUPPORTED] == [
+        "The policy becomes more confident: entropy falls"
+    ]
     for text in ("SA-AH-GRPO ends higher than GRPO and AH-GRPO", "All three methods improve on zero-shot",
                  "Entropy discounting helps: positive α ends higher than α = 0"):  # fmt: skip
         assert words[text] == NOT_SUPPORTED
     improves = verdict("SA-AH-GRPO improves on zero-shot", None, "paper")
-    assert improves.word == UNDECIDABLE and "+0.034, p = 0.253" in improves.reason and "raw base 0.652" in improves.reason
+    assert (
+        improves.word == UNDECIDABLE and "+0.034, p = 0.253" in improves.reason and "raw base 0.652" in improves.reason
+    )
     ratio = verdict("SA-AH-GRPO has a lower training variance than GRPO", None, "paper")
     assert ratio.word == UNDECIDABLE and "= 3.60" in ratio.reason and "printed for two models" in ratio.reason
     ends = verdict("SA-AH-GRPO ends higher", None, "paper").reason

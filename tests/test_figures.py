@@ -10,9 +10,9 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from families import PROBLEMS, family, pair, protocol, result, rollout, write_protocol
 from matplotlib.text import Text
 
-from families import PROBLEMS, family, pair, protocol, result, rollout, write_protocol
 from sa_ah_lib import figure_data, figures, loading, paper, schematic
 from sa_ah_lib.config import METHODS, preset
 from sa_ah_lib.results import MissingData
@@ -409,7 +409,10 @@ def test_the_schematic_shows_one_prompt_s_two_rollouts():
     calm, lively = pair(1, CONFIG, [0.1, 0.1]), pair(2, CONFIG, [0.4, 0.8, 0.3])
     stray = rollout(3, "other", -1.0, CONFIG, [5.0, 5.0])
     rows = schematic.rows(with_rollouts(*calm, *lively, stray))
-    assert [row["step"] for row in rows] == [2] * 6 and [row["rollout"] for row in rows[::3]] == ["positive", "negative"]
+    assert [row["step"] for row in rows] == [2] * 6 and [row["rollout"] for row in rows[::3]] == [
+        "positive",
+        "negative",
+    ]
     bad = rows[3:]
     expected = np.exp(-0.5 * np.cumsum([0.4, 0.8, 0.3]))
     assert [row["sa-ah-grpo"] for row in bad] == pytest.approx(expected)

@@ -7,8 +7,8 @@ import warnings
 
 import numpy as np
 import pytest
-
 from families import ENVIRONMENT, PROBLEMS, protocol, result, write_protocol, write_run
+
 from sa_ah_lib import loading, results
 from sa_ah_lib.config import preset
 
@@ -56,7 +56,9 @@ def test_an_empty_directory_says_what_to_do(tmp_path):
     for directory in (tmp_path, tmp_path / "nowhere"):
         found = loading.load(directory)
         assert found.results == [] and found.families == []
-        assert found.messages == [f"{directory}: expected run directories. Found none; run a notebook first, or set RUNS."]
+        assert found.messages == [
+            f"{directory}: expected run directories. Found none; run a notebook first, or set RUNS."
+        ]
         assert "run a notebook first" in found._repr_html_()
 
 
@@ -70,8 +72,9 @@ def test_a_half_written_last_line_is_dropped_and_named(tmp_path, run, name):
     assert f"{name}.jsonl, line {len(whole)}: torn last line dropped" in message and str(run.directory) in message
     result = only(found)
     assert (len(result.train), sum(map(len, result.answers.values())), len(result.completions)) == tuple(
-        len(lines_) - (name == kind) for kind, lines_ in (("train", run.train), ("eval", run.eval), ("completions", run.completions))
-    )  # fmt: skip
+        len(lines_) - (name == kind)
+        for kind, lines_ in (("train", run.train), ("eval", run.eval), ("completions", run.completions))
+    )
 
 
 def test_a_broken_line_inside_leaves_the_run_out(tmp_path, run):
@@ -113,7 +116,11 @@ def test_a_reward_that_is_no_number_is_left_out_of_the_curve(tmp_path, run, writ
     """One NaN would make the training variance NaN; a 0 in its place would be a collapse that never was."""
     whole = lines(run, "train")
     marks = {4: written, 149: written}
-    rewrite(run, "train", [changed(x, reward="?").replace('"?"', marks[i]) if i in marks else x for i, x in enumerate(whole)])  # fmt: skip
+    rewrite(
+        run,
+        "train",
+        [changed(x, reward="?").replace('"?"', marks[i]) if i in marks else x for i, x in enumerate(whole)],
+    )
     found = loading.load(tmp_path)
     assert [m.split("train.jsonl, ")[1] for m in found.messages] == [
         "line 5, 150: no finite reward; left out of the reward curve."
@@ -231,7 +238,9 @@ def test_families_differ_in_method_and_alpha_alone(tmp_path):
         protocol(), key=lambda c: (("grpo", "ah-grpo", "sa-ah-grpo").index(c.method), c.alpha)
     )
     assert len(families) == 4 and len({f.name for f in families}) == 4 and families[0].name == "micro-s"
-    assert list(families[0].alphas) == [-0.25, 0.0, 0.1, 0.25, 0.5] and families[0].methods["ah-grpo"].config.alpha == 0.5
+    assert (
+        list(families[0].alphas) == [-0.25, 0.0, 0.1, 0.25, 0.5] and families[0].methods["ah-grpo"].config.alpha == 0.5
+    )
     assert [f.is_large for f in families] == [False] * 4
 
 
@@ -249,7 +258,9 @@ def test_peers_are_the_runs_of_the_same_setting(tmp_path):
     write_run(tmp_path, GRPO.replace(learning_rate=3e-4))
     found = loading.load(tmp_path)
     assert len(found.peers(GRPO).results) == 6 and list(found.peers(GRPO).methods) == ["grpo", "ah-grpo", "sa-ah-grpo"]
-    assert [r.config for r in found.peers(GRPO.replace(learning_rate=3e-4)).results] == [GRPO.replace(learning_rate=3e-4)]
+    assert [r.config for r in found.peers(GRPO.replace(learning_rate=3e-4)).results] == [
+        GRPO.replace(learning_rate=3e-4)
+    ]
     with pytest.raises(results.MissingData, match="no finished run beside"):
         found.peers(GRPO.replace(seed=99))
 
@@ -260,7 +271,10 @@ def test_a_caption_says_where_numbers_are_from(tmp_path):
     later = {**ENVIRONMENT, "started": "2026-01-07T00:00:00+00:00"}
     write_run(tmp_path, preset("micro-s", "ah-grpo", eval_examples=PROBLEMS), environment=later)
     (family,) = loading.load(tmp_path).families
-    assert family.caption == "measured: micro-s (1.05M parameters) on made up, seed 123, some CPU, 2026-01-05 to 2026-01-07"
+    assert (
+        family.caption
+        == "measured: micro-s (1.05M parameters) on made up, seed 123, some CPU, 2026-01-05 to 2026-01-07"
+    )
 
 
 def test_variance_and_kl_by_hand():
@@ -274,15 +288,62 @@ def test_variance_and_kl_by_hand():
 # --- foreign logs ----------------------------------------------------------------------------------------------------
 
 HISTORY = [
-    {"step": 1, "epoch": 0.01, "loss": 0.0, "grad_norm": 0.2, "learning_rate": 0.0, "num_tokens": 2520.0, "reward": 2.5,
-     "reward_std": 1.0, "kl": 0.0, "completions/mean_length": 120.0, "completions/clipped_ratio": 0.0},
-    {"step": 2, "epoch": 0.02, "loss": 0.1, "grad_norm": 0.3, "learning_rate": 1e-6, "num_tokens": 5040.0, "reward": 3.5,
-     "reward_std": 0.5, "kl": 0.002, "completions/mean_length": 110.0, "completions/clipped_ratio": 0.0},
-    {"step": 2, "epoch": 0.02, "eval_loss": 0.1, "eval_reward": 3.0, "eval_runtime": 10.0, "eval_samples_per_second": 5.0},
-    {"step": 3, "epoch": 0.03, "loss": 0.1, "grad_norm": 0.3, "learning_rate": 2e-6, "num_tokens": 7560.0, "reward": 4.5,
-     "reward_std": 0.5, "kl": 0.004, "completions/mean_length": 100.0, "completions/clipped_ratio": 0.0},
-    {"step": 3, "epoch": 0.03, "total_flos": 0.0, "train_loss": 0.07, "train_runtime": 60.0, "train_steps_per_second": 0.05},
-]  # fmt: skip
+    {
+        "step": 1,
+        "epoch": 0.01,
+        "loss": 0.0,
+        "grad_norm": 0.2,
+        "learning_rate": 0.0,
+        "num_tokens": 2520.0,
+        "reward": 2.5,
+        "reward_std": 1.0,
+        "kl": 0.0,
+        "completions/mean_length": 120.0,
+        "completions/clipped_ratio": 0.0,
+    },
+    {
+        "step": 2,
+        "epoch": 0.02,
+        "loss": 0.1,
+        "grad_norm": 0.3,
+        "learning_rate": 1e-6,
+        "num_tokens": 5040.0,
+        "reward": 3.5,
+        "reward_std": 0.5,
+        "kl": 0.002,
+        "completions/mean_length": 110.0,
+        "completions/clipped_ratio": 0.0,
+    },
+    {
+        "step": 2,
+        "epoch": 0.02,
+        "eval_loss": 0.1,
+        "eval_reward": 3.0,
+        "eval_runtime": 10.0,
+        "eval_samples_per_second": 5.0,
+    },
+    {
+        "step": 3,
+        "epoch": 0.03,
+        "loss": 0.1,
+        "grad_norm": 0.3,
+        "learning_rate": 2e-6,
+        "num_tokens": 7560.0,
+        "reward": 4.5,
+        "reward_std": 0.5,
+        "kl": 0.004,
+        "completions/mean_length": 100.0,
+        "completions/clipped_ratio": 0.0,
+    },
+    {
+        "step": 3,
+        "epoch": 0.03,
+        "total_flos": 0.0,
+        "train_loss": 0.07,
+        "train_runtime": 60.0,
+        "train_steps_per_second": 0.05,
+    },
+]
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
+from families import family, protocol, result, write_protocol
 
 from sa_ah_lib import paper, tables
 from sa_ah_lib.results import MissingData
 from sa_ah_lib.stats import half_width
 from sa_ah_lib.tabular import DASH, Table
-from families import family, protocol, result, write_protocol
 
 EXTRACT = Path(__file__).parent / "data" / "paper_tables.txt"
 LARGE, SMALL = paper.family(paper.LARGE), paper.family(paper.SMALL)
@@ -238,5 +238,8 @@ def test_a_table_is_saved_in_three_forms(tmp_path):
 def test_the_protocol_of_the_fixtures_is_the_paper_s():
     """These tests mean little on runs that the notebooks would not make."""
     assert [(c.method, c.alpha, c.steps) for c in protocol()] == [
-        ("grpo", 0, 150), ("ah-grpo", 0.5, 150), ("sa-ah-grpo", 0.5, 180), *(("ah-grpo", a, 150) for a in (-0.25, 0.1, 0.25))
-    ]  # fmt: skip
+        ("grpo", 0, 150),
+        ("ah-grpo", 0.5, 150),
+        ("sa-ah-grpo", 0.5, 180),
+        *(("ah-grpo", a, 150) for a in (-0.25, 0.1, 0.25)),
+    ]

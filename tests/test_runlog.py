@@ -100,6 +100,15 @@ def test_a_directory_without_config_is_no_run(tmp_path):
         runlog.read_run(tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize("text", ["{", '{"flux": 1}', '{"alpha": "high"}', "[1]"])
+def test_a_bad_configuration_names_its_file(directory, text):
+    """Among a hundred runs, 'unknown flux' alone does not say where."""
+    directory.mkdir()
+    (directory / "config.json").write_text(text)
+    with pytest.raises(ValueError, match=r"config\.json: "):
+        runlog.read_run(directory)
+
+
 def test_missing_logs_are_empty_ones(directory):
     """A published zero-shot run has no rollouts, and is a run all the same."""
     directory.mkdir()
@@ -150,18 +159,21 @@ def test_only_finish_marks_a_run(directory):
     assert json.loads((directory / "finished.json").read_text()) == {"seconds": 1.0}
 
 
-def completions(count):
-    return [{"step": 1, "advantage": float(i), "tokens": ["é"]} for i in range(count)]
+def completions(*steps):
+    return [{"step": step, "advantage": float(i), "tokens": ["é"]} for i, step in enumerate(steps)]
 
 
-@pytest.mark.parametrize("samples,kept", [(4, [2, 3, 4, 5]), (1, [5]), (0, []), (9, [0, 1, 2, 3, 4, 5])])
-def test_publish_copies_the_logs_and_the_last_samples(directory, tmp_path, samples, kept):
-    """The published logs must redraw every picture, without megabytes of rollouts or an adapter."""
-    rows = {"train": [{"step": 1}], "evals": evaluation(0, [True]), "completions": completions(6)}
+@pytest.mark.parametrize("steps,kept", [
+    ((1, 1, 15, 15, 30, 30), [0, 1, 4, 5]), ((1, 1), [0, 1]), ((1, 30), [0, 1]), ((), []), ((30, 1, 15), [0, 1]),
+])  # fmt: skip
+def test_publish_copies_the_logs_and_the_first_and_last_samples(directory, tmp_path, steps, kept):
+    """The published logs must redraw every picture, the schematic's pair included, without megabytes of rollouts or
+    an adapter; a zero-shot run has no rollouts."""
+    rows = {"train": [{"step": 1}], "evals": evaluation(0, [True]), "completions": completions(*steps)}
     write_run(directory, **rows)
     (directory / "adapter").mkdir()
     (directory / "adapter" / "weights.safetensors").write_bytes(b"0")
-    target = runlog.publish(directory, tmp_path / "logs", samples=samples)
+    target = runlog.publish(directory, tmp_path / "logs")
     assert target == tmp_path / "logs" / CONFIG.run_id
     run, source = runlog.read_run(target), runlog.read_run(directory)
     assert (run.config, run.environment, run.train, run.eval) == (
@@ -173,7 +185,7 @@ def test_publish_copies_the_logs_and_the_last_samples(directory, tmp_path, sampl
 
 def test_publishing_twice_gives_the_same_files(directory, tmp_path):
     """A second `publish` after a second demo must not append to the first."""
-    write_run(directory, completions=completions(3))
+    write_run(directory, completions=completions(1, 15, 30))
     first = {p.name: p.read_bytes() for p in runlog.publish(directory, tmp_path / "logs").iterdir()}
     assert {p.name: p.read_bytes() for p in runlog.publish(directory, tmp_path / "logs").iterdir()} == first
 

@@ -114,7 +114,9 @@ def test_mcnemar_by_the_binomial(only_first, only_second):
     n, k = only_first + only_second, min(only_first, only_second)
     expected = min(1.0, 2 * sum(math.comb(n, i) for i in range(k + 1)) / 2**n)
     gap = stats.paired(*answers(20, only_first, only_second, 10))
-    assert gap.p_value == pytest.approx(expected) and gap.estimate == pytest.approx((only_first - only_second) / (30 + n))
+    assert gap.p_value == pytest.approx(expected) and gap.estimate == pytest.approx(
+        (only_first - only_second) / (30 + n)
+    )
     # 8 against 1 by hand: 2 * (1 + 9) / 512.
     assert stats.paired(*answers(20, 8, 1, 10)).p_value == pytest.approx(20 / 512)
 
@@ -195,7 +197,9 @@ def test_a_peak_among_equals_is_mostly_luck():
 
 def test_sidak_by_hand():
     """The best of 5 looks at p = 0.01: 1 - 0.99^5."""
-    assert stats.corrected_p(0.01, 5) == pytest.approx(0.0490, abs=1e-4) and stats.corrected_p(0.2, 1) == pytest.approx(0.2)
+    assert stats.corrected_p(0.01, 5) == pytest.approx(0.0490, abs=1e-4) and stats.corrected_p(0.2, 1) == pytest.approx(
+        0.2
+    )
 
 
 # --- training variance -----------------------------------------------------------------------------------------------
@@ -285,5 +289,7 @@ def test_trend_and_wandering_are_told_from_the_draws():
     """A rising reward is variance too: slope^2 n^2 / 12 over n steps, and a policy's own wandering is the rest."""
     still = stats.variance_split(*simulated(8, 4), 8, 4)
     moved = stats.variance_split(*simulated(8, 4, slope=0.002, wander=0.5), 8, 4)
-    assert moved.trend == pytest.approx((0.002 * 2000) ** 2 / 12, rel=0.1) and moved.rest == pytest.approx(0.25, rel=0.15)
+    assert moved.trend == pytest.approx((0.002 * 2000) ** 2 / 12, rel=0.1) and moved.rest == pytest.approx(
+        0.25, rel=0.15
+    )
     assert (moved.prompts, moved.rollouts) == pytest.approx((still.prompts, still.rollouts), rel=0.05)
