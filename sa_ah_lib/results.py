@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sa_ah_lib.config import METHODS, RunConfig
+from sa_ah_lib.config import CONTROLS, METHODS, RunConfig
 from sa_ah_lib.stats import second_half
 
 METHOD_FIELDS = ("method", "scope", "alpha", "steps", "rule", "eval_batch_size", "save_every")
@@ -134,9 +134,9 @@ class Family:
 
     @property
     def methods(self):
-        """{method: result} at each method's own alpha, in the paper's order."""
+        """{method: result} of the paper's methods at their own alpha, in its order; controls are notebook 06's."""
         found = {}
-        for method in METHODS:
+        for method in [name for name in METHODS if name not in CONTROLS]:
             members = [r for r in self.results if r.config.method == method and r.config.steps]
             own = [r for r in members if r.config.alpha == METHODS[method]["alpha"]]
             if own or len(members) == 1:

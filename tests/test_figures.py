@@ -14,7 +14,7 @@ from families import PROBLEMS, family, pair, protocol, result, rollout, write_pr
 from matplotlib.text import Text
 
 from sa_ah_lib import figure_data, figures, loading, paper, schematic
-from sa_ah_lib.config import METHODS, preset
+from sa_ah_lib.config import CONTROLS, METHODS, preset
 from sa_ah_lib.results import MissingData
 from sa_ah_lib.stats import wald_interval, wilson_interval
 
@@ -163,7 +163,7 @@ def test_colours_are_told_apart_by_every_reader(kind):
 
 def test_methods_are_told_apart_in_greyscale():
     """Print has no colour: marker and dash differ, and the greys are not one."""
-    assert set(figures.METHOD_STYLE) == set(METHODS) - {"zero-shot"}
+    assert set(figures.METHOD_STYLE) == set(METHODS) - set(CONTROLS) - {"zero-shot"}
     for key in ("color", "marker", "linestyle"):
         assert len({style[key] for style in figures.METHOD_STYLE.values()}) == 3
     greys = sorted(lab(style["color"])[0] for style in figures.METHOD_STYLE.values())
@@ -217,6 +217,15 @@ def test_pass_at_1_is_drawn_as_counted(measured, source, ax):
     assert list(base.get_ydata()) == [chosen.base] * 2
     assert legend(ax) == ["GRPO", "AH-GRPO", "SA-AH-GRPO", f"zero-shot {chosen.base:.3f}"]
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("training step", f"greedy Pass@1, N = {chosen.problems}")
+
+
+def test_controls_are_no_fourth_method(ax):
+    """Runs of notebook 06 beside the paper's three ended notebook 07 in a KeyError of their missing style."""
+    three = [result(m, [0.5, 0.6]) for m in ("grpo", "ah-grpo", "sa-ah-grpo")]
+    with_controls = family(*three, *(result(name, [0.7, 0.8]) for name in CONTROLS))
+    assert list(with_controls.methods) == ["grpo", "ah-grpo", "sa-ah-grpo"]
+    figures.plot_pass_at_1(figure_data.pass_at_1(with_controls), ax)
+    assert legend(ax) == ["GRPO", "AH-GRPO", "SA-AH-GRPO"]
 
 
 def test_without_a_base_there_is_no_base_line(ax):
