@@ -257,11 +257,14 @@ def test_a_run_that_never_moved_divides_nothing_by_zero():
 
 
 def test_a_trend_by_ranks():
-    """Rank correlation against scipy's own, and its sign by sight."""
-    steps, values = [1, 2, 3, 4, 5], [1, 10, 100, 1000, 999]
-    found = stats.trend(steps, values)
-    assert found.estimate == pytest.approx(0.9) and found.p_value == scipy_stats.spearmanr(steps, values)[1]
-    assert stats.trend(steps, values[::-1]).estimate == pytest.approx(-0.9)
+    """By hand: of the 120 orders of five, one agrees wholly and four but for one pair of neighbours."""
+    found = stats.trend([1, 2, 3, 4, 5], [1, 10, 100, 1000, 999])
+    assert found.estimate == pytest.approx(0.9) and found.p_value == pytest.approx(2 * 5 / 120)
+    assert stats.trend([1, 2, 3, 4, 5], [999, 1000, 100, 10, 1]).estimate == pytest.approx(-0.9)
+    # Perfect order: 2 / n!, where the usual approximation gives 0.
+    assert stats.trend([1, 2, 3, 4], [1, 2, 3, 4]).p_value == pytest.approx(2 / 24)
+    values = np.random.default_rng(8).normal(size=40)
+    assert stats.trend(range(40), values).p_value == scipy_stats.spearmanr(range(40), values)[1]
 
 
 def simulated(prompts, generations, steps=4000, slope=0.0, wander=0.0, prompt_sd=1.0, rollout_sd=2.0, seed=6):
