@@ -34,8 +34,8 @@ class Book:
                 if not subject:
                     raise MissingData("runs: none were found")
                 made = make(subject)
-            except MissingData as missing:
-                shown.append(self._note(make.__name__, folder, missing))
+            except (MissingData, ValueError) as problem:
+                shown.append(self._note(make.__name__, folder, problem))
                 continue
             self.paths += made.save(self.directory / folder)
             shown.append(made._repr_html_())
@@ -47,8 +47,8 @@ class Book:
         for family in filter(figures.FIGURES[name].suits, families):
             try:
                 drawn, rows = figures.render(name, family, self.width)
-            except MissingData as missing:
-                shown.append(self._note(name, family.name, missing))
+            except (MissingData, ValueError) as problem:
+                shown.append(self._note(name, family.name, problem))
                 continue
             paths = figures.save(drawn, rows, self.directory / family.name, name)
             self.paths += paths
@@ -60,9 +60,11 @@ class Book:
         self.paths.append(audit.save(self.directory, measured))
         return audit.html(measured)
 
-    def _note(self, what, folder, missing):
-        self.missing.append(f"{what}: {missing}")
-        return Html(f"<p>{html.escape(f'{what}, {folder}: not made, for want of {missing}.')}</p>")
+    def _note(self, what, folder, problem):
+        # One bad log costs its own artefact, never the rest of the notebook.
+        self.missing.append(f"{what}: {problem}")
+        reason = f"not made, for want of {problem}" if isinstance(problem, MissingData) else f"not made: {problem}"
+        return Html(f"<p>{html.escape(f'{what}, {folder}: {reason}')}</p>")
 
 
 def _image(path, width, alternative):

@@ -91,7 +91,7 @@ def _higher_final(first, second, alpha_first=None, alpha_second=None):
 
     def judge_family(family):
         a, b = _member(family, first, alpha_first), _member(family, second, alpha_second)
-        gap, test = compare(a, max(a.pass_at_1), b, max(b.pass_at_1))
+        gap, test = compare(a, a.last, b, b.last)
         return _on_gap(gap, f"{family.model}: {_name(a)} − {_name(b)}", test)
 
     return judge_family
@@ -106,7 +106,7 @@ def _higher_than_base(method):
             raw, total = RAW_BASE[family.scale], family.problems
             gap, test = stats.unpaired(result.final, (round(raw * total), total)), f"z, raw base {raw}"
         else:
-            gap, test = compare(result, max(result.pass_at_1), result, 0)
+            gap, test = compare(result, result.last, result, 0)
         return _on_gap(gap, f"{family.model}: {_name(result)} − zero-shot", test)
 
     return judge_family
@@ -117,8 +117,7 @@ def _same_peak(first, second):
 
     def judge_family(family):
         a, b = family.method(first), family.method(second)
-        steps = [max(r.pass_at_1, key=lambda s, r=r: r.pass_at_1[s][0] / r.pass_at_1[s][1]) for r in (a, b)]
-        gap, test = compare(a, steps[0], b, steps[1])
+        gap, test = compare(a, a.best, b, b.best)
         if gap.low > -0.02 and gap.high < 0.02:
             word = SUPPORTED
         else:

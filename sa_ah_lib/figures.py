@@ -216,15 +216,21 @@ def caption(figure, text):
     return figure
 
 
-def save(figure, rows, directory, name):
-    """Write ``name``.png (300 dpi), .svg and .csv without dates, so that equal data give equal bytes; the paths."""
+def save_pictures(figure, directory, name):
+    """Write ``name``.png (300 dpi) and .svg without dates, so that equal data give equal bytes; the paths."""
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    paths = [directory / f"{name}.{ending}" for ending in ("png", "svg", "csv")]
+    paths = [directory / f"{name}.{ending}" for ending in ("png", "svg")]
     with plt.style.context(STYLE):  # it also fixes the resolution and the ids inside the SVG
         figure.savefig(paths[0], metadata={"Software": None})
         figure.savefig(paths[1], metadata={"Date": None})
     plt.close(figure)
+    return paths
+
+
+def save(figure, rows, directory, name):
+    """``save_pictures``, and ``name``.csv with the rows that were drawn; the paths."""
+    paths = [*save_pictures(figure, directory, name), Path(directory) / f"{name}.csv"]
     keys = list(dict.fromkeys(key for row in rows for key in row))
     with open(paths[2], "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, keys, lineterminator="\n")

@@ -64,8 +64,9 @@ def load(*directories, foreign=()):
     """
     results, messages = [], []
     for directory in map(Path, directories):
-        marks = sorted(directory.glob("**/config.json"), key=lambda path: (path.parent.name, str(path)))
-        runs = [path.parent for path in marks if "checkpoints" not in path.parts and "adapter" not in path.parts]
+        # Models have a config.json too, in checkpoints and exports; an environment.json is a run's alone.
+        marks = [path for name in ("environment.json", "train.jsonl") for path in directory.glob(f"**/{name}")]
+        runs = sorted({path.parent for path in marks}, key=lambda path: (path.name, str(path)))
         if not runs:
             messages.append(f"{directory}: expected run directories. Found none; run a notebook first, or set RUNS.")
         for run_directory in runs:
@@ -85,7 +86,10 @@ def _guarded(read, what, messages):
         warnings.simplefilter("always")
         try:
             found = read(what)
-        except (ValueError, KeyError, TypeError, OSError) as error:
+        except KeyError as error:
+            found = []
+            messages.append(f"left out {what}: expected the key {error}, which is missing")
+        except (ValueError, TypeError, AttributeError, OSError) as error:
             found = []
             messages.append(f"left out {what}: {error}")
     messages += [str(warning.message) for warning in caught]
@@ -107,6 +111,7 @@ def from_run(run, messages=None):
     answers = _answers(run.eval, run.directory / "eval.jsonl", messages)
     counts = {step: (int(right.sum()), len(right)) for step, right in answers.items()}
     base = counts.pop(0, None)
+    rollouts = _rollouts(run.completions, run.directory / "completions.jsonl", messages)
     environment = run.environment
     origin = {
         "data": environment.get("data", {}).get("source", run.config.dataset),
@@ -115,7 +120,7 @@ def from_run(run, messages=None):
         "parameters": environment.get("parameters"),
     }
     return Result(
-        "measured", run.config, counts, base[0] / base[1] if base else None, train, answers, run.completions,
+        "measured", run.config, counts, base[0] / base[1] if base else None, train, answers, rollouts,
         origin=origin, directory=run.directory,
     )  # fmt: skip
 
@@ -140,9 +145,9 @@ def _rows_by_step(rows, path, messages):
 def _answers(rows, path, messages):
     kept = {}
     for line, row in enumerate(rows, 1):
-        missing = sorted({"step", "problem", "correct"} - row.keys())
-        if missing:
-            messages.append(f"{path}, line {line}: expected the keys step, problem and correct. Lacks {missing}.")
+        got = {key: row.get(key) for key in ("step", "problem", "correct")}
+        if None in got.values() or not isinstance(got["step"], int):
+            messages.append(f"{path}, line {line}: expected step, problem and correct. Got {got}; line left out.")
             continue
         answers = kept.setdefault(row["step"], {})
         if row["problem"] in answers:
@@ -150,6 +155,18 @@ def _answers(rows, path, messages):
             messages.append(f"{where} again; this later line is used.")
         answers[row["problem"]] = bool(row["correct"])
     return {step: np.array([kept[step][p] for p in sorted(kept[step])], dtype=bool) for step in sorted(kept)}
+
+
+def _rollouts(rows, path, messages):
+    wanted = ("step", "prompt", "tokens", "entropy", "weights", "advantage")
+    kept = []
+    for line, row in enumerate(rows, 1):
+        lacks = [key for key in wanted if row.get(key) is None]
+        if lacks:
+            messages.append(f"{path}, line {line}: expected a rollout. It lacks {', '.join(lacks)}; line left out.")
+        else:
+            kept.append(row)
+    return kept
 
 
 def _from_foreign(entry, messages):
@@ -171,18 +188,19 @@ def _from_foreign(entry, messages):
 
 
 def _count(rate, total, path, step, messages):
-    correct = round(rate * total)
     if not 0 <= rate <= 1:
         raise ValueError(f"{path}, step {step}: expected pass_at_1 in [0, 1]. Got {rate}.")
+    correct = round(rate * total)
     if abs(rate * total - correct) > 0.01:
         messages.append(f"{path}, step {step}: Pass@1 {rate} is no count over {total} problems; rounded to {correct}.")
     return correct, total
 
 
 def _read_trainer_state(path):
-    history = json.loads(path.read_text(encoding="utf-8")).get("log_history")
+    state = json.loads(path.read_text(encoding="utf-8"))
+    history = state.get("log_history") if isinstance(state, dict) else None
     if not isinstance(history, list):
-        raise ValueError(f"{path}: expected TRL's trainer_state.json with a list log_history. Got {type(history)}.")
+        raise ValueError(f"{path}: expected TRL's trainer_state.json, an object with a list log_history. Got none.")
     return history
 
 
@@ -196,7 +214,7 @@ def _read_csv(path):
             try:
                 values = {key: float(value) for key, value in row.items() if value not in ("", None)}
                 rows.append({**values, "step": int(row["step"])})
-            except ValueError as error:
+            except (ValueError, TypeError) as error:
                 raise ValueError(f"{path}, line {reader.line_num}: expected numbers. Got {row} ({error}).") from error
     return rows
 

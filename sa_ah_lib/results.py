@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sa_ah_lib.config import METHODS, RunConfig
+from sa_ah_lib.config import CONTROLS, METHODS, RunConfig
 from sa_ah_lib.stats import second_half
 
 METHOD_FIELDS = ("method", "scope", "alpha", "steps", "rule", "eval_batch_size", "save_every")
@@ -56,16 +56,26 @@ class Result:
         return np.array([row["step"] for row in rows], dtype=int), np.array([row[key] for row in rows], dtype=float)
 
     @property
+    def last(self):
+        """The last evaluated step."""
+        self._need_checkpoints()
+        return max(self.pass_at_1)
+
+    @property
     def final(self):
         """(correct, problems) at the last checkpoint."""
+        return self.pass_at_1[self.last]
+
+    @property
+    def best(self):
+        """The step of the best checkpoint, the first of equals."""
         self._need_checkpoints()
-        return self.pass_at_1[max(self.pass_at_1)]
+        return max(self.pass_at_1, key=lambda step: self.pass_at_1[step][0] / self.pass_at_1[step][1])
 
     @property
     def peak(self):
-        """(correct, problems) at the best checkpoint, the first of equals."""
-        self._need_checkpoints()
-        return max(self.pass_at_1.values(), key=lambda counts: counts[0] / counts[1])
+        """(correct, problems) at the best checkpoint."""
+        return self.pass_at_1[self.best]
 
     @property
     def variance(self):
@@ -124,9 +134,9 @@ class Family:
 
     @property
     def methods(self):
-        """{method: result} at each method's own alpha, in the paper's order."""
+        """{method: result} of the paper's methods at their own alpha, in its order; controls are notebook 06's."""
         found = {}
-        for method in METHODS:
+        for method in [name for name in METHODS if name not in CONTROLS]:
             members = [r for r in self.results if r.config.method == method and r.config.steps]
             own = [r for r in members if r.config.alpha == METHODS[method]["alpha"]]
             if own or len(members) == 1:
@@ -138,6 +148,18 @@ class Family:
         """{alpha: result} of AH-GRPO, GRPO standing for 0; ascending."""
         members = [r for r in self.results if r.config.method in ("grpo", "ah-grpo")]
         return {r.config.alpha: r for r in sorted(members, key=lambda r: r.config.alpha)}
+
+    @property
+    def sweep(self):
+        """The evaluated runs of ``alphas``.
+
+        Raises:
+            MissingData: fewer than three.
+        """
+        evaluated = {alpha: r for alpha, r in self.alphas.items() if r.pass_at_1}
+        if len(evaluated) < 3:
+            raise MissingData(f"an alpha sweep of {self.model}: fewer than three values of alpha were run")
+        return evaluated
 
     @property
     def base(self):

@@ -5,6 +5,7 @@ a problem and checkpoint), ``completions.jsonl`` (sampled rollouts, token by tok
 ``finished.json`` once the run is complete. Lines that a resumed run wrote again are in ``<log>.discarded-<k>.jsonl``.
 """
 
+import gzip
 import json
 import math
 import os
@@ -103,7 +104,7 @@ def read_run(directory):
     environment = directory / "environment.json"
     return Run(
         directory,
-        RunConfig.from_json(directory / "config.json"),
+        _read_config(directory / "config.json"),
         json.loads(environment.read_text(encoding="utf-8")) if environment.is_file() else {},
         *(read_jsonl(directory / f"{name}.jsonl") for name in LOGS),
         finished=is_finished(directory),
@@ -111,11 +112,12 @@ def read_run(directory):
 
 
 def read_jsonl(path):
-    """Rows of one JSON-lines file, [] where it does not exist; see ``read_run`` for torn lines."""
-    path = Path(path)
-    if not path.is_file():
+    """Rows of one JSON-lines file, plain or .gz; [] where neither exists; see ``read_run`` for torn lines."""
+    path, packed = Path(path), Path(f"{path}.gz")
+    if not path.is_file() and not packed.is_file():
         return []
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    content = path.read_bytes() if path.is_file() else gzip.decompress(packed.read_bytes())
+    lines = content.decode("utf-8", errors="replace").split("\n")
     torn = lines.pop()
     if torn:
         warnings.warn(f"{path}, line {len(lines) + 1}: torn last line dropped ({torn[:60]!r}).", stacklevel=2)
@@ -169,18 +171,25 @@ def cut_back(directory, step):
     return moved
 
 
-def publish(directory, target):
-    """Copy a finished run's logs below ``target``: no adapter, only the first and the last sampled groups."""
+def publish(directory, target, pack=False):
+    """Copy a finished run's logs below ``target``: no adapter, only the first and the last sampled groups.
+
+    Args:
+        pack: write the JSON lines gzipped, a tenth of the size, for comparisons of many runs.
+    """
     run, target = read_run(directory), Path(target) / Path(directory).name
     if not run.finished:
         raise ValueError(f"only a finished run is published. {directory} has no finished.json; run it to its end.")
     target.mkdir(parents=True, exist_ok=True)
-    for name in ("config.json", "environment.json", "finished.json", "train.jsonl", "eval.jsonl"):
+    for name in ("config.json", "environment.json", "finished.json"):
         shutil.copyfile(run.directory / name, target / name)
     steps = [row["step"] for row in run.completions]
     kept = [row for row in run.completions if row["step"] in (min(steps), max(steps))]
-    with open(target / "completions.jsonl", "w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in kept)
+    for name, rows in (("train", run.train), ("eval", run.eval), ("completions", kept)):
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode("utf-8")
+        # Without its date, so that equal logs are equal files.
+        path, content = (f"{name}.jsonl.gz", gzip.compress(text, mtime=0)) if pack else (f"{name}.jsonl", text)
+        (target / path).write_bytes(content)
     return target
 
 
@@ -209,6 +218,13 @@ def _git_commit():
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def _read_config(path):
+    try:
+        return RunConfig.from_json(path)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def _write_json(path, values):

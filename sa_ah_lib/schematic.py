@@ -56,7 +56,8 @@ def draw(rows, axes):
                 ax.set_ylabel("H / log V" if key == "entropy" else METHOD_LABELS[key], fontsize=6)
             else:
                 ax.tick_params(labelleft=False)
-        short = len(members) <= 45
+        # About 6.5 token names of 5 points fit into an inch of the figure.
+        short = len(members) <= 6.5 * column[-1].figure.get_figwidth()
         labels = [_shown(row["token"]) for row in members] if short else []
         column[-1].set_xticks(range(len(labels)), labels, rotation=90, fontsize=5, family="monospace")
         column[-1].set_xlabel("completion token" if short else f"{len(members)} completion tokens", fontsize=6)

@@ -12,7 +12,7 @@ import numpy as np
 
 from sa_ah_lib.answer import comparison_table, paragraph
 from sa_ah_lib.comparison import arm_of, by_family, finished_runs
-from sa_ah_lib.figures import METHOD_STYLE, STYLE
+from sa_ah_lib.figures import METHOD_STYLE, STYLE, save_pictures
 from sa_ah_lib.seeds import METRICS, compare, interquartile_mean, performance_profile, scores
 
 # Controls keep their style from one figure to the next; colours are Okabe-Ito's other ones and greys.
@@ -197,21 +197,11 @@ def main(arguments=None):
         for kind, draw in (("seeds", overview), ("profiles", profiles), ("summary", summary)):
             if kind != "summary" or (arm_of(arms, "grpo") is not None and len(arms) > 1):
                 with plt.style.context(STYLE):
-                    print(*_save(draw(arms), options.out, f"{kind}-{name}"), sep="\n")
+                    print(*save_pictures(draw(arms), options.out, f"{kind}-{name}"), sep="\n")
         with open(Path(options.out) / f"seeds-{name}.csv", "w", newline="", encoding="utf-8") as file:
             header, rows = comparison_table(arms)
             csv.writer(file, lineterminator="\n").writerows([header, *rows])
         print(paragraph(arms))
-
-
-def _save(figure, directory, name):
-    """PNG and SVG without dates, so that equal data give equal bytes; the paths."""
-    paths = [Path(directory) / f"{name}.{ending}" for ending in ("png", "svg")]
-    paths[0].parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(paths[0], metadata={"Software": None})
-    figure.savefig(paths[1], metadata={"Date": None})
-    plt.close(figure)
-    return paths
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from arch.bootstrap import CircularBlockBootstrap, optimal_block_length
-from scipy.stats import binom, bootstrap, spearmanr
+from scipy.stats import binom, bootstrap, permutation_test, rankdata, spearmanr
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.power import NormalIndPower
 from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint, proportions_ztest
@@ -145,10 +145,16 @@ def half_ratio(first, second, statistic=np.var):
 def trend(steps, values):
     """Spearman's rank correlation of a logged value with the step; ``estimate`` in [-1, 1], with its p-value.
 
-    Logged steps depend on their neighbours, so the p-value is too small; the sign is what a reader should take.
+    Logged steps depend on their neighbours, so the p-value is too small; the sign is what a reader should take. Of up
+    to 7 points it is exact, over all orders: four points in perfect order still have p = 0.083.
     """
     result = spearmanr(steps, values)
-    return Difference(float(result.statistic), -1.0, 1.0, float(result.pvalue))
+    p_value = result.pvalue
+    if len(steps) <= 7:
+        ranks, places = rankdata(values), rankdata(steps)
+        agreement = lambda order, axis: (order * places).sum(axis)  # noqa: E731
+        p_value = permutation_test((ranks,), agreement, permutation_type="pairings", vectorized=True).pvalue
+    return Difference(float(result.statistic), -1.0, 1.0, float(p_value))
 
 
 @dataclass(frozen=True)

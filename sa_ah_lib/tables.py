@@ -50,8 +50,7 @@ def summary(families):
             base = family.results[0].printed.get("base") or _with_half_width(family.base, family.problems)
             rows.append([model, METHOD_LABELS["zero-shot"], DASH, DASH, base, DASH, DASH, DASH])
         for method, result in family.methods.items():
-            counts = {"final": result.final, "peak": result.peak}
-            rates = [result.printed.get(name) or _with_half_width(k / n, n) for name, (k, n) in counts.items()]
+            rates = [_final_or_peak(result, name) for name in ("final", "peak")]
             variance, divergence = _number(result.variance, ".4f"), _number(result.mean_kl, ".5f")
             alpha, steps = f"{result.config.alpha:.1f}", str(result.config.steps)
             rows.append([model, METHOD_LABELS[method], alpha, steps, *rates, variance, divergence])
@@ -76,16 +75,14 @@ def checkpoints(family):
 
 def alphas(family):
     """Table 5: Pass@1 of AH-GRPO by alpha, SA-AH-GRPO below."""
-    if len(family.alphas) < 3:
-        raise MissingData(f"an alpha sweep of {family.model}: fewer than three values of alpha were run")
-    steps = sorted({step for result in family.alphas.values() for step in result.pass_at_1})
+    steps = sorted({step for result in family.sweep.values() for step in result.pass_at_1})
     rows = []
-    for alpha, result in family.alphas.items():
+    for alpha, result in family.sweep.items():
         name = f"{alpha:.2f}".replace("-", "−") + (" (GRPO)" if not alpha else "")
         rows.append([name, *_scores(result, steps)])
     notes = ()
-    if "sa-ah-grpo" in family.methods:
-        result = family.methods["sa-ah-grpo"]
+    result = family.methods.get("sa-ah-grpo")
+    if result and result.pass_at_1:
         rows.append([f"SA-AH-GRPO {result.config.alpha:.2f}", *_scores(result, steps)])
         notes = (f"SA-AH-GRPO's peak and final are over its {result.config.steps} steps.",)
     header = ["α", *map(str, steps), "Peak", "Final"]
@@ -125,7 +122,7 @@ def comparisons(family):
         interval = f"[{gap.low:+.3f}, {gap.high:+.3f}]"
         p_value = "<0.001" if gap.p_value < 0.0005 else f"{gap.p_value:.3f}"
         rows.append([f"{first} − {second}", step, f"{gap.estimate:+.3f}", interval, p_value, test])
-    floor = min((r.final[0] / r.final[1] for r in family.methods.values()), default=0.5)
+    floor = min(r.final[0] / r.final[1] for r in family.methods.values() if r.pass_at_1)
     detectable = stats.minimal_detectable_difference(floor, family.problems)
     notes = (
         f"Two independent evaluations of N = {family.problems} at Pass@1 {floor:.3f} tell differences of "
@@ -139,12 +136,15 @@ def peaks(family):
     """Our own: each peak over checkpoints beside what is left of it without the luck of the best of several."""
     rows = []
     for method, result in family.methods.items():
+        if not result.pass_at_1:
+            continue
         (correct, total), looks = result.peak, len(result.pass_at_1)
         mean = sum(k / n for k, n in result.pass_at_1.values()) / looks
         chance = stats.expected_peak(mean, total, looks) - mean
         corrected = DASH
-        if set(result.answers) >= set(result.pass_at_1):
-            corrected = f"{stats.corrected_peak([result.answers[step] for step in result.pass_at_1])[1]:.3f}"
+        answers = [result.answers.get(step, ()) for step in result.pass_at_1]
+        if {len(right) for right in answers} == {total}:
+            corrected = f"{stats.corrected_peak(answers)[1]:.3f}"
         wilson, wald = (
             "[{:.3f}, {:.3f}]".format(*f(correct, total)) for f in (stats.wilson_interval, stats.wald_interval)
         )
@@ -215,6 +215,13 @@ def _caption(number, title, families):
     told = list(dict.fromkeys(family.caption for family in families))
     # One source a table: said once.
     return f"Table {number}: {title}. " + "; ".join([told[0], *(text.split(": ", 1)[1] for text in told[1:])])
+
+
+def _final_or_peak(result, name):
+    if not result.pass_at_1:
+        return DASH
+    correct, total = getattr(result, name)
+    return result.printed.get(name) or _with_half_width(correct / total, total)
 
 
 def _with_half_width(rate, total):

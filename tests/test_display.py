@@ -171,6 +171,19 @@ def test_files_of_runs_below_a_folder_named_checkpoints(tmp_path):
     assert f"{CONFIG.run_id}/config.json" in dict(cells(display.files(read_run(log.directory))))
 
 
+def test_written_files_are_listed_by_folder():
+    """A hundred paths in full would hide what was made where."""
+    page = display.paths(["out/a/table-1.md", Path("out/a/table-1.csv"), "out/b/<x>.png"])
+    assert cells(page) == [["out/a", "table-1.md, table-1.csv"], ["out/b", "&lt;x&gt;.png"]]
+    assert cells(display.paths([])) == []
+
+
+def test_html_is_quiet_in_a_terminal():
+    """A page of markup printed by papermill would bury the log."""
+    page = display.table(["a"], [[1]])
+    assert isinstance(page, str) and repr(page) == f"<HTML of {len(page)} characters>"
+
+
 def test_display_needs_no_torch():
     """A reader's laptop shows published runs without the training set."""
     script = (

@@ -11,9 +11,34 @@ ROOT = Path(__file__).parent.parent
 LIBRARY = ROOT / "sa_ah_lib"
 MODULES = sorted(path.stem for path in LIBRARY.glob("*.py") if path.stem != "__init__")
 HEAVY = {"torch", "transformers", "trl", "peft", "unsloth", "datasets", "accelerate"}
-# Modules that a laptop without torch must be able to import, and draw figures with.
-LIGHT = {"config", "rewards", "stats", "runlog", "figures", "display", "data", "comparison", "seeds", "answer",
-         "seed_figures"}  # fmt: skip
+# Modules that a laptop without torch must be able to import, and make every table and figure with.
+LIGHT = {
+    "config",
+    "rewards",
+    "stats",
+    "runlog",
+    "display",
+    "data",
+    "paper",
+    "results",
+    "loading",
+    "tabular",
+    "tables",
+    "figure_data",
+    "figures",
+    "schematic",
+    "claims",
+    "audit_tables",
+    "audit_text",
+    "audit_method",
+    "audit",
+    "book",
+    "report",
+    "comparison",
+    "seeds",
+    "answer",
+    "seed_figures",
+}
 
 
 def tree(module):

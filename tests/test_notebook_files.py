@@ -11,6 +11,7 @@ nbformat = pytest.importorskip("nbformat")
 PATHS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 LIBRARY = Path(__file__).parent.parent / "sa_ah_lib"
 METHODS = ("02_grpo", "03_ah_grpo", "04_sa_ah_grpo")
+TABLES = "07_tables_and_figures"
 
 
 def read(path):
@@ -31,7 +32,7 @@ def parameters(notebook):
 
 
 def test_all_notebooks_are_here():
-    assert [path.stem[:2] for path in PATHS] == ["00", "01", "02", "03", "04", "05", "06"]
+    assert [path.stem[:2] for path in PATHS] == ["00", "01", "02", "03", "04", "05", "06", "07"]
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
@@ -67,13 +68,19 @@ class TestEach:
         assert "colab-badge.svg" in first
 
     def test_sets_up_as_all_others_do(self, path):
-        setup = [cell.source for cell in code(read(path)) if "google.colab" in cell.source]
-        assert setup == [cell.source for cell in code(read(PATHS[0])) if "google.colab" in cell.source]
-        assert len(setup) == 1
+        """A Colab cell that installs something else is met only there. 07 needs the figures' packages alone."""
+        (setup,) = [cell.source for cell in code(read(path)) if "google.colab" in cell.source]
+        (common,) = [cell.source for cell in code(read(PATHS[0])) if "google.colab" in cell.source]
+        install = re.compile(r"^ *%pip .*\n", re.M)
+        if path.stem == TABLES:
+            assert install.findall(setup) == ['    %pip install --quiet -e "..[figures]"\n']
+            setup, common = install.sub("", setup), install.sub("", common)
+        assert setup == common
 
     def test_ends_with_the_files_it_wrote(self, path):
         last = code(read(path))[-1].source
-        assert "display.files" in last or path.stem.startswith(("00", "06"))
+        shown = {"00_environment_check": "", "06_beyond_the_paper": "", TABLES: "display.paths(pages.paths)"}
+        assert shown.get(path.stem, "display.files") in last
 
     def test_06_ends_with_its_answer(self, path):
         """A question asked in the title and answered nowhere, or answered in a sentence typed by hand."""
@@ -82,10 +89,19 @@ class TestEach:
 
     def test_declares_what_make_passes(self, path):
         """papermill only warns of a parameter that the cell lacks, so `make demo SEED=1` would change nothing."""
-        makefile = (path.parent.parent / "Makefile").read_text()
-        passed = set(re.findall(r" -[pr] ([A-Z]+) ", makefile))
-        assert {"SCALE", "SEED", "STEPS", "DATA", "RUNS"} <= passed
-        assert passed <= {s.targets[0].id for s in ast.parse(parameters(read(path))[0].source).body}
+        variable = "TABLES" if path.stem == TABLES else "name"
+        commands = [
+            c
+            for c in recipe_commands()
+            if f"notebooks/$({variable}).ipynb" in c or f"notebooks/$${variable}.ipynb" in c
+        ]
+        declared = {s.targets[0].id for s in ast.parse(parameters(read(path))[0].source).body}
+        passed = [set(re.findall(r" -[pr] ([A-Z]+) ", command)) for command in commands]
+        assert all(names <= declared for names in passed)
+        if path.stem == TABLES:
+            assert passed == [{"SCALE", "SEED", "RUNS", "OUT"}, {"SEED", "WIDTH", "RUNS"}]
+        else:
+            assert passed == [{"SCALE", "SEED", "STEPS", "DATA", "RUNS"}]
 
     def test_imports_the_library_and_no_notebook(self, path):
         """A notebook that runs another one hides what it hangs on."""
@@ -104,6 +120,12 @@ class TestEach:
         assert called and not {(m, name) for m, name in called if name not in defined(m)}
 
 
+def recipe_commands():
+    """The Makefile's papermill commands, continued lines joined."""
+    makefile = (LIBRARY.parent / "Makefile").read_text().replace("\\\n", " ")
+    return [line for line in makefile.splitlines() if "bin/papermill" in line or "-p SCALE" in line]
+
+
 def imported(node):
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
@@ -113,14 +135,16 @@ def imported(node):
 def defined(module):
     """Names a library module gives, read without importing it (some import unsloth)."""
     body = ast.parse((LIBRARY / f"{module}.py").read_text()).body
-    assigned = {t.id for n in body if isinstance(n, ast.Assign) for t in n.targets if isinstance(t, ast.Name)}
+    targets = [t for n in body if isinstance(n, ast.Assign) for target in n.targets for t in ast.walk(target)]
+    assigned = {t.id for t in targets if isinstance(t, ast.Name)}
     return assigned | {n.name for n in body if isinstance(n, (ast.FunctionDef, ast.ClassDef))}
 
 
 def test_make_runs_every_notebook():
     """A notebook that `make demo` leaves out is never executed before a reader does."""
     makefile = (LIBRARY.parent / "Makefile").read_text()
-    assert re.search(r"^NOTEBOOKS := (.*)$", makefile, re.M)[1].split() == [path.stem for path in PATHS]
+    named = [re.search(rf"^{variable} := (.*)$", makefile, re.M)[1] for variable in ("NOTEBOOKS", "TABLES")]
+    assert " ".join(named).split() == [path.stem for path in PATHS]
 
 
 def test_the_method_notebooks_differ_in_title_and_parameters_only():

@@ -78,3 +78,12 @@ def test_other_scale_and_seed_run_from_parameters_alone(runs):
     """The README's `papermill -p SCALE ... -p SEED 1` line, at a scale that needs no GPU."""
     text = shown(execute("04_sa_ah_grpo", runs, SCALE="micro-l", SEED=1, OVERRIDES=SMOKE))
     assert "micro-l-sa-ah-grpo-a0.5-seed1-2steps" in text
+
+
+@pytest.mark.slow
+def test_07_shows_what_the_others_trained(runs, tmp_path):
+    """`make demo` ends here: the trainer's own keys must be those that tables and figures read."""
+    text = shown(execute("07_tables_and_figures", runs, SCALE="micro-s", OUT=str(tmp_path)))
+    made = {path.name for path in (tmp_path / "micro-s").iterdir()}
+    assert {"table-4.md", "table-7.md", "table-s1.md", "figure-a1.png", "figure-a3.png", "figure-a4.png"} <= made
+    assert "SA-AH-GRPO" in text and (tmp_path / "audit.md").is_file()

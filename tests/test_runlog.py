@@ -100,6 +100,15 @@ def test_a_directory_without_config_is_no_run(tmp_path):
         runlog.read_run(tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize("text", ["{", '{"flux": 1}', '{"alpha": "high"}', "[1]"])
+def test_a_bad_configuration_names_its_file(directory, text):
+    """Among a hundred runs, 'unknown flux' alone does not say where."""
+    directory.mkdir()
+    (directory / "config.json").write_text(text)
+    with pytest.raises(ValueError, match=r"config\.json: "):
+        runlog.read_run(directory)
+
+
 def test_missing_logs_are_empty_ones(directory):
     """A published zero-shot run has no rollouts, and is a run all the same."""
     directory.mkdir()
@@ -202,18 +211,21 @@ def test_lines_go_on_after_a_sync(directory):
     assert [row["step"] for row in runlog.read_run(directory).train] == [1, 2]
 
 
-def completions(count):
-    return [{"step": 1, "advantage": float(i), "tokens": ["é"]} for i in range(count)]
+def completions(*steps):
+    return [{"step": step, "advantage": float(i), "tokens": ["é"]} for i, step in enumerate(steps)]
 
 
-@pytest.mark.parametrize("samples,kept", [(4, [2, 3, 4, 5]), (1, [5]), (0, []), (9, [0, 1, 2, 3, 4, 5])])
-def test_publish_copies_the_logs_and_the_last_samples(directory, tmp_path, samples, kept):
-    """The published logs must redraw every picture, without megabytes of rollouts or an adapter."""
-    rows = {"train": [{"step": 1}], "evals": evaluation(0, [True]), "completions": completions(6)}
+@pytest.mark.parametrize("steps,kept", [
+    ((1, 1, 15, 15, 30, 30), [0, 1, 4, 5]), ((1, 1), [0, 1]), ((1, 30), [0, 1]), ((), []), ((30, 1, 15), [0, 1]),
+])  # fmt: skip
+def test_publish_copies_the_logs_and_the_first_and_last_samples(directory, tmp_path, steps, kept):
+    """The published logs must redraw every picture, the schematic's pair included, without megabytes of rollouts or
+    an adapter; a zero-shot run has no rollouts."""
+    rows = {"train": [{"step": 1}], "evals": evaluation(0, [True]), "completions": completions(*steps)}
     write_run(directory, **rows)
     (directory / "adapter").mkdir()
     (directory / "adapter" / "weights.safetensors").write_bytes(b"0")
-    target = runlog.publish(directory, tmp_path / "logs", samples=samples)
+    target = runlog.publish(directory, tmp_path / "logs")
     assert target == tmp_path / "logs" / CONFIG.run_id
     run, source = runlog.read_run(target), runlog.read_run(directory)
     assert (run.config, run.environment, run.train, run.eval) == (
@@ -225,7 +237,7 @@ def test_publish_copies_the_logs_and_the_last_samples(directory, tmp_path, sampl
 
 def test_publishing_twice_gives_the_same_files(directory, tmp_path):
     """A second `publish` after a second demo must not append to the first."""
-    write_run(directory, completions=completions(3))
+    write_run(directory, completions=completions(1, 15, 30))
     first = {p.name: p.read_bytes() for p in runlog.publish(directory, tmp_path / "logs").iterdir()}
     assert {p.name: p.read_bytes() for p in runlog.publish(directory, tmp_path / "logs").iterdir()} == first
 
@@ -265,3 +277,15 @@ def test_logs_are_read_without_torch(directory):
               "from sa_ah_lib import runlog; print(runlog.read_run(sys.argv[1]).train)")  # fmt: skip
     done = subprocess.run([sys.executable, "-c", script, directory], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip() == "[{'step': 1}]", done.stderr
+
+
+def test_packed_logs_are_read_as_plain_ones(directory, tmp_path):
+    """Eighty runs of a comparison are published a tenth of their size; two packings must be the same bytes."""
+    train, evals = [{"step": 1, "text": "é"}], evaluation(0, [True, False])
+    write_run(directory, train=train, evals=evals, completions=completions(1, 2))
+    plain = runlog.read_run(runlog.publish(directory, tmp_path / "plain"))
+    packed = runlog.read_run(runlog.publish(directory, tmp_path / "packed", pack=True))
+    assert (packed.train, packed.eval, packed.completions) == (plain.train, plain.eval, plain.completions)
+    assert not (packed.directory / "eval.jsonl").exists()
+    again = runlog.publish(packed.directory, tmp_path / "again", pack=True)
+    assert (again / "eval.jsonl.gz").read_bytes() == (packed.directory / "eval.jsonl.gz").read_bytes()
