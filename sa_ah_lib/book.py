@@ -52,7 +52,7 @@ class Book:
                 continue
             paths = figures.save(drawn, rows, self.directory / family.name, name)
             self.paths += paths
-            shown.append(_image(paths[0], self.width, f"{name}: {family.caption}"))
+            shown.append(image(paths[0], self.width, f"{name}: {family.caption}"))
         return Html(f"<div style='display:flex;flex-wrap:wrap;gap:1em'>{''.join(shown)}</div>")
 
     def audit(self, audit, measured):
@@ -67,7 +67,8 @@ class Book:
         return Html(f"<p>{html.escape(f'{what}, {folder}: {reason}')}</p>")
 
 
-def _image(path, width, alternative):
+def image(path, width, alternative):
+    """A PNG as an HTML image that holds its own data, as wide as a journal column."""
     data = base64.b64encode(path.read_bytes()).decode("ascii")
     style = f"width:{figures.WIDTHS[width]}in"
     return f"<img style='{style}' alt='{html.escape(alternative, quote=True)}' src='data:image/png;base64,{data}'>"

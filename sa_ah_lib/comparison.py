@@ -1,15 +1,13 @@
 """What to run for a comparison over seeds, and which finished runs belong together. Needs no torch."""
 
 from dataclasses import dataclass, fields
-from pathlib import Path
 
 from sa_ah_lib.config import METHOD_LABELS, METHODS, SCALES, RunConfig
-from sa_ah_lib.runlog import read_run
 
 
 @dataclass(frozen=True)
 class Arm:
-    """Runs that differ in seed and scale alone: {(scale, seed): Run}, under one label."""
+    """Runs that differ in seed and scale alone: {(scale, seed): run or ``Result``}, under one label."""
 
     label: str
     config: RunConfig
@@ -29,12 +27,6 @@ def expand(base, methods, seeds, vary=None, varied="sa-ah-grpo", alpha=None):
     anchor = base.sibling(varied, strength(varied)).replace(steps=base.steps)
     arms += [anchor.replace(**{field: value}) for field, values in (vary or {}).items() for value in values]
     return [arm.replace(seed=seed) for seed in dict.fromkeys(seeds) for arm in dict.fromkeys(arms)]
-
-
-def finished_runs(*directories):
-    """Every finished run below ``directories``, sorted by run id."""
-    found = {path.parent for directory in directories for path in Path(directory).glob("**/finished.json")}
-    return [read_run(directory) for directory in sorted(found, key=lambda d: (d.name, str(d)))]
 
 
 def arms(runs):

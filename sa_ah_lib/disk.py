@@ -1,8 +1,11 @@
-"""Whether a run's files will fit, asked before hours are spent. Needs no torch."""
+"""Whether a run's files will fit, and whether another process writes them; asked before hours are spent. No torch."""
 
 import shutil
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 ADAPTERS = 2  # the policy's and its frozen reference, which TRL saves beside it
 MOMENTS = 2  # Adam's
@@ -26,6 +29,29 @@ def check_writable(runs_dir):
             f"the runs directory must be writable. Got {error.strerror or error} for {runs_dir}; set RUNS to a "
             "directory of your own."
         ) from error
+
+
+@contextmanager
+def alone(runs_dir, run_id):
+    """Hold ``runs_dir/.locks/<run_id>``: of two processes at one run the second waits, and then finds it finished.
+
+    A killed process gives its lock back. Where the file system has no locks (some mounted drives), it is said once.
+    """
+    path = Path(runs_dir) / ".locks" / run_id
+    path.parent.mkdir(exist_ok=True)
+    lock = FileLock(path)
+    try:
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            print(f"another process is at {run_id}; waiting for it")
+            lock.acquire()
+    except (NotImplementedError, OSError) as error:
+        print(f"no lock on {path} ({error}); take care not to start {run_id} twice at once")
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def run_bytes(config, trainable):

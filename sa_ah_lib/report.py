@@ -8,8 +8,10 @@ import html
 import tempfile
 from pathlib import Path
 
-from sa_ah_lib import audit, display, figures, loading, paper, tables
-from sa_ah_lib.book import Book
+from sa_ah_lib import audit, display, figures, loading, paper, seed_figures, tables
+from sa_ah_lib.answer import comparison_table, paragraph
+from sa_ah_lib.book import Book, image
+from sa_ah_lib.comparison import arm_of, by_family
 from sa_ah_lib.config import METHOD_LABELS
 
 STYLE = """
@@ -23,11 +25,13 @@ PER_FAMILY = (tables.checkpoints, tables.alphas, tables.diagnostics)
 STATISTICS = (tables.comparisons, tables.peaks, tables.variances)
 
 
-def build(found, out):
+def build(everything_found, out, seed=123):
     """Write the page for ``loading.Found`` to ``out``; its path.
 
-    The paper's numbers come first in every section, the measured ones after them, each captioned with its source.
+    The paper's numbers come first in every section, the measured ones of ``seed`` after them, each captioned with its
+    source; then comparisons over all seeds.
     """
+    found = everything_found.of_seed(seed)
     printed = [paper.family(scale) for scale in (paper.LARGE, paper.SMALL)]
     trained = [family for family in found.families if family.methods]
     everything = printed + trained
@@ -45,6 +49,7 @@ def build(found, out):
                 for name, spec in figures.FIGURES.items()
             ],
             "Statistics": [pages.table(make, everything) for make in STATISTICS],
+            "Seeds": _seeds(everything_found.results, scratch),
             "Rollouts": [_heat_maps(family) for family in trained],
             "Audit": [f"<p>{html.escape(audit.LEGEND)}</p>", audit.html(found.families)],
         }  # fmt: skip
@@ -52,6 +57,18 @@ def build(found, out):
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(_page(sections), encoding="utf-8")
     return out
+
+
+def _seeds(results, scratch):
+    """Every comparison of two seeds or more: table, figure, the answer in words."""
+    parts = []
+    for name, arms in by_family(results).items():
+        parts += [f"<h3>{html.escape(name)}</h3>", display.table(*comparison_table(arms))]
+        if arm_of(arms, "grpo"):
+            path, _ = figures.save_pictures(seed_figures.summary(arms), scratch, f"summary-{name}")
+            parts.append(image(path, "double", f"paired differences from GRPO, {name}"))
+        parts.append(f"<p>{html.escape(paragraph(arms))}</p>")
+    return parts or ["<p>No method was run with two seeds or more.</p>"]
 
 
 def _heat_maps(family):
@@ -77,7 +94,7 @@ def main(arguments=None):
     parser.add_argument("--out", default="runs/report.html", help="the page")
     parser.add_argument("--seed", type=int, default=123, help="the runs to show, where there are several seeds")
     options = parser.parse_args(arguments)
-    print(build(loading.load(*options.runs).of_seed(options.seed), options.out))
+    print(build(loading.load(*options.runs), options.out, options.seed))
 
 
 if __name__ == "__main__":

@@ -62,6 +62,12 @@ class Result:
         return max(self.pass_at_1)
 
     @property
+    def environment(self):
+        """Data, device and start, with the keys of ``environment.json``."""
+        started = self.origin.get("date", "unknown date")
+        return {"data": {"source": self.origin.get("data")}, "device": self.origin.get("device"), "started": started}
+
+    @property
     def final(self):
         """(correct, problems) at the last checkpoint."""
         return self.pass_at_1[self.last]

@@ -11,8 +11,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from sa_ah_lib.answer import comparison_table, paragraph
-from sa_ah_lib.comparison import arm_of, by_family, finished_runs
+from sa_ah_lib.comparison import arm_of, by_family
 from sa_ah_lib.figures import METHOD_STYLE, STYLE, save_pictures
+from sa_ah_lib.loading import load
 from sa_ah_lib.seeds import METRICS, compare, interquartile_mean, performance_profile, scores
 
 # Controls keep their style from one figure to the next; colours are Okabe-Ito's other ones and greys.
@@ -190,7 +191,9 @@ def main(arguments=None):
     parser.add_argument("runs", nargs="+", help="directories that hold runs")
     parser.add_argument("--out", default="figures", help="where the PNG and SVG files go")
     options = parser.parse_args(arguments)
-    families = by_family(finished_runs(*options.runs))
+    found = load(*options.runs)
+    print(*found.messages, sep="\n")
+    families = by_family(found.results)
     if not families:
         print(f"no method with two seeds or more below {options.runs}; nothing to draw.")
     for name, arms in families.items():

@@ -4,6 +4,7 @@ import argparse
 import gc
 import os
 import time
+from contextlib import nullcontext
 from datetime import datetime, UTC
 from pathlib import Path
 
@@ -34,6 +35,7 @@ def run(config, runs_dir="runs", data_dir=None, progress=True, report_to=None):
     An unfinished run goes on from its newest usable checkpoint and then gives the logs of an unbroken one; the lines
     after that checkpoint go to ``<log>.discarded-<k>.jsonl``. Where there is none (see ``resume``), its directory is
     set aside under ``<run_id>.interrupted-<k>``, with its logs, and the run starts anew; what happened is printed.
+    While another process is at the same run, this one waits for it.
 
     Args:
         config: a ``RunConfig``; method "zero-shot" only evaluates.
@@ -50,10 +52,18 @@ def run(config, runs_dir="runs", data_dir=None, progress=True, report_to=None):
         OSError: ``runs_dir`` cannot be written, or its disk is too full for the run; said before training.
     """
     directory = Path(runs_dir) / config.run_id
+    if not processes.decided_by_main(lambda: runlog.is_finished(directory)):
+        processes.decided_by_main(lambda: disk.check_writable(runs_dir))
+        with disk.alone(runs_dir, config.run_id) if processes.is_main() else nullcontext():
+            return _run(config, directory, data_dir, progress, report_to)
+    print(f"finished before, read from its logs: {directory}")
+    return runlog.read_run(directory)
+
+
+def _run(config, directory, data_dir, progress, report_to):
     if processes.decided_by_main(lambda: runlog.is_finished(directory)):
-        print(f"finished before, read from its logs: {directory}")
+        print(f"finished meanwhile by another process, read from its logs: {directory}")
         return runlog.read_run(directory)
-    processes.decided_by_main(lambda: disk.check_writable(runs_dir))
     started = time.monotonic()
     splits = data.load(config, data_dir)
     environment = _environment(splits)
@@ -67,7 +77,7 @@ def run(config, runs_dir="runs", data_dir=None, progress=True, report_to=None):
     log = runlog.RunLog(directory, config, environment) if processes.is_main() else None
     try:
         if checkpoint is None:
-            _evaluate_base(config, loaded, splits, log, Path(runs_dir), progress)
+            _evaluate_base(config, loaded, splits, log, directory.parent, progress)
         if not trained:
             trainer = build_trainer(config, loaded, splits, log, directory, progress, report_to)
             trainer.add_callback(RestoreCallback(checkpoint))

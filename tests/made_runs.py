@@ -15,7 +15,8 @@ def made_run(method="grpo", seed=123, correct=400, spread=1.0, scale="micro-s", 
         {"step": step, "reward": 9.0 * step if step <= steps // 2 else 3.0 + spread * (-1) ** step}
         for step in range(1, steps + 1)
     ]
-    rows = [{"step": step, "correct": k < n} for step, n in ((0, 100), (steps, correct)) for k in range(PROBLEMS)]
+    counts = ((0, 100), (steps, correct))
+    rows = [{"step": step, "problem": k, "correct": k < n} for step, n in counts for k in range(PROBLEMS)]
     environment = {"data": {"source": "made up"}, "device": "cpu", "started": "2026-01-05T00:00:00+00:00"}
     return Run(Path(config.run_id), config, environment, train, rows, [], True)
 

@@ -1,6 +1,10 @@
 """Full and read-only disks are named before hours of training, not after."""
 
 import os
+import signal
+import subprocess
+import sys
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -64,3 +68,41 @@ def test_the_estimate_is_of_the_right_size():
     assert disk.run_bytes(preset("qwen2.5-1.5b", "zero-shot"), 18_464_768) < 20e6
     longer = preset("qwen2.5-1.5b", "sa-ah-grpo", steps=1800)
     assert disk.run_bytes(longer, 18_464_768) > whole
+
+
+HOLD = """
+import sys, time
+from sa_ah_lib import disk
+with disk.alone(sys.argv[1], "run"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_the_second_of_two_processes_waits(tmp_path, capsys):
+    """Notebook 05 at alpha 0 beside notebook 02 would write one run directory twice at once; a killed one lets go."""
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout.readline() == "held\n"
+        threading.Timer(0.5, first.kill).start()
+        with disk.alone(tmp_path, "run"):
+            assert first.wait(30) == -signal.SIGKILL
+    assert "another process is at run; waiting" in capsys.readouterr().out
+
+
+def test_two_runs_do_not_wait_for_each_other(tmp_path, capsys):
+    with disk.alone(tmp_path, "one"), disk.alone(tmp_path, "two"):
+        pass
+    assert not capsys.readouterr().out
+
+
+def test_a_file_system_without_locks_is_said_and_used(tmp_path, monkeypatch, capsys):
+    """Some mounted drives refuse locks; that must not end the run."""
+
+    def refuse(*arguments, **keywords):
+        raise OSError(95, os.strerror(95))
+
+    monkeypatch.setattr(disk.FileLock, "acquire", refuse)
+    with disk.alone(tmp_path, "run"):
+        pass
+    assert "take care not to start run twice" in capsys.readouterr().out
