@@ -14,7 +14,7 @@ DATA ?=
 RUNS ?= runs
 NOTEBOOKS := 00_environment_check 01_zero_shot 02_grpo 03_ah_grpo 04_sa_ah_grpo 05_alpha_ablation
 
-.PHONY: help install demo paper notebooks test lint lab micro figures clean
+.PHONY: help install demo paper notebooks test test-older lint lab micro figures clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -48,6 +48,17 @@ figures: $(READY)  ## redraw figures/ from the published logs, without a GPU
 test: $(READY)  ## everything, notebooks in smoke form included
 	$(BIN)/python -m pytest
 
+OLDER := .venv-older
+$(OLDER)/.installed: requirements-older.txt
+	$(PYTHON) -m venv $(OLDER)
+	grep -v '^unsloth' $< | $(OLDER)/bin/python -m pip install --quiet -r /dev/stdin
+	grep '^unsloth' $< | $(OLDER)/bin/python -m pip install --quiet --no-deps -r /dev/stdin
+	touch $@
+
+test-older: $(OLDER)/.installed  ## the seam's tests on an older Unsloth and TRL, in a venv of their own
+	PYTHONPATH=. $(OLDER)/bin/python -m pytest tests/test_seam.py tests/test_trainer.py tests/test_guide.py \
+	  tests/test_weighting.py tests/test_versions.py
+
 lint: $(READY)
 	$(BIN)/ruff check .
 
@@ -57,5 +68,5 @@ lab: $(READY)  ## JupyterLab on the notebooks
 micro: $(READY)  ## rebuild the two micro models from their recipes
 	$(BIN)/python -m sa_ah_lib.micro --scale all
 
-clean:  ## remove runs/ and .venv
-	rm -rf $(RUNS) $(VENV)
+clean:  ## remove runs/ and the virtual environments
+	rm -rf $(RUNS) $(VENV) $(OLDER)
