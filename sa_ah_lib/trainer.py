@@ -128,6 +128,9 @@ class TokenWeighted(PrivateHooks):
         check_batch(inputs, (GROUP_KEY, REWARD_KEY))
         self._micro_batch = {key: inputs[key] for key in BATCH_KEYS}
         self._micro_batch |= {"groups": inputs[GROUP_KEY], "rewards": inputs[REWARD_KEY]}
+        # Before 2026.10.9 Unsloth's bnpo divided by this count, of all processes, and not by the micro-batch's own.
+        items = inputs["completion_mask"].sum() * self.accelerator.num_processes
+        inputs = {**inputs, "num_items_in_batch": items}
         self.last_rollouts = None
         try:
             with self._tap.listening(self._policy) if self._tap else nullcontext():

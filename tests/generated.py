@@ -127,7 +127,10 @@ def combinations(tiny):
 
 
 def accumulation(tiny):
-    """Worst error of two micro-batches of two groups against one of four, at the group denominator."""
+    """Worst error of two micro-batches of two groups against one of four, at the group denominator.
+
+    The halves carry the whole's ``num_items_in_batch``, as where other processes hold the other groups.
+    """
     made = build(tiny, tiny.model(), alpha=ALPHA, entropy_top_k=TOP_K)
     whole = tiny.micro_batch(groups=4)
     halves = [{k: v if v.ndim == 0 else v[part] for k, v in whole.items()} for part in (slice(0, 8), slice(8, 16))]

@@ -22,7 +22,7 @@ from generated import CASES, COMBINATIONS, LAYOUTS  # noqa: E402
 
 from sa_ah_lib.arguments import SEAM_ARGUMENTS, UNSLOTH_SWITCHES, check_arguments  # noqa: E402
 from sa_ah_lib.seam import PROBES, UpstreamChangedError  # noqa: E402
-from sa_ah_lib.versions import PINNED, version_of  # noqa: E402
+from sa_ah_lib.versions import PINNED, installed, version_of  # noqa: E402
 
 TESTS = Path(__file__).parent
 
@@ -300,7 +300,9 @@ def test_the_class_extends_unsloths_generated_trainer(unsloth):
 
 def test_the_switches_that_are_refused_are_still_unsloths(unsloth):
     """A variable renamed upstream would change the loss again, unrefused."""
-    assert unsloth["lineage"]["switches"] == list(UNSLOTH_SWITCHES)
+    known = unsloth["lineage"]["switches"]
+    # UNSLOTH_GRPO_ROLLOUT_LOGPROBS_AS_OLD is newer than the older set.
+    assert known == list(UNSLOTH_SWITCHES) if installed() == PINNED.versions else set(known) < set(UNSLOTH_SWITCHES)
 
 
 @pytest.mark.parametrize("case", CASES)

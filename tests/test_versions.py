@@ -45,7 +45,8 @@ def test_the_remedy_names_what_is_installed_and_what_to_install(monkeypatch):
 
 @pytest.fixture
 def version_checks():
-    pytest.importorskip("unsloth")
+    if versions.installed() != versions.PINNED.versions:
+        pytest.skip("notebook 00 is tested with the pinned set; older releases of Unsloth do not import without a GPU")
     from sa_ah_lib import checks
 
     return checks.version_checks
