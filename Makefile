@@ -25,7 +25,7 @@ WIDTH ?= single
 # `make gpu-test GPU_PYTHON=python3` on a machine that has the packages and no way to install them.
 GPU_PYTHON ?= $(BIN)/python
 
-.PHONY: help install demo paper notebooks sweep test lint lab micro figures report gpu-test gpu-bench clean
+.PHONY: help install demo paper notebooks sweep test test-older lint lab micro figures report gpu-test gpu-bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -83,6 +83,17 @@ gpu-bench: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(READY))  ## time and mem
 	$(GPU_PYTHON) tests/benchmarks/bench_step.py --scale qwen2.5-1.5b --json $(RUNS)/bench-qwen2.5-1.5b.json
 	$(GPU_PYTHON) tests/benchmarks/bench_step.py --scale qwen2.5-3b --json $(RUNS)/bench-qwen2.5-3b.json
 
+OLDER := .venv-older
+$(OLDER)/.installed: requirements-older.txt
+	$(PYTHON) -m venv $(OLDER)
+	grep -v '^unsloth' $< | $(OLDER)/bin/python -m pip install --quiet -r /dev/stdin
+	grep '^unsloth' $< | $(OLDER)/bin/python -m pip install --quiet --no-deps -r /dev/stdin
+	touch $@
+
+test-older: $(OLDER)/.installed  ## the seam's tests on an older Unsloth and TRL, in a venv of their own
+	PYTHONPATH=. $(OLDER)/bin/python -m pytest tests/test_seam.py tests/test_trainer.py tests/test_guide.py \
+	  tests/test_weighting.py tests/test_versions.py
+
 lint: $(READY)
 	$(BIN)/ruff check .
 
@@ -93,4 +104,4 @@ micro: $(READY)  ## rebuild the two micro models from their recipes
 	$(BIN)/python -m sa_ah_lib.micro --scale all
 
 clean:  ## remove runs/ and the environments
-	rm -rf $(RUNS) $(VENV) .venv-figures
+	rm -rf $(RUNS) $(VENV) .venv-figures $(OLDER)

@@ -3,26 +3,14 @@
 import shutil
 import tempfile
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 from sa_ah_lib import models  # first: it imports unsloth, which patches what follows
 
-from sa_ah_lib import data, training
+from sa_ah_lib import data, seam, training, versions
 from sa_ah_lib.config import preset
 from sa_ah_lib.display import table
-
-TESTED_VERSIONS = {
-    "unsloth": "2026.10.9",
-    "unsloth_zoo": "2026.10.9",
-    "torch": "2.13.0",
-    "transformers": "5.17.0",
-    "trl": "1.15.0",
-    "peft": "0.21.2",
-    "datasets": "4.8.5",
-    "accelerate": "1.15.0",
-}
-"""The set every number of this project was measured with; pyproject.toml pins the same (a test compares them)."""
+from sa_ah_lib.trainer import sa_ah_trainer_class
 
 
 @dataclass(frozen=True)
@@ -60,7 +48,8 @@ def check_environment(runs_dir="runs", scale="auto", data_dir=None):
         runs_dir: where runs will be written. scale, data_dir: as in the notebooks.
     """
     config = training.configure(scale, "sa-ah-grpo", data_dir=data_dir)
-    report = Report(_version(name, wanted) for name, wanted in TESTED_VERSIONS.items())
+    report = Report(version_checks())
+    report.append(_attempt("the trainer's methods", _probe, "reinstall the tested versions above"))
     report.append(
         _attempt("device", models.device_name, "a CUDA build of torch uses the GPU; on a CPU use SCALE='micro-s'")
     )
@@ -84,12 +73,28 @@ def _attempt(name, action, remedy):
         return Check(name, False, f"{type(error).__name__}: {error}", remedy)
 
 
-def _version(package, wanted):
-    try:
-        found = metadata.version(package)
-    except metadata.PackageNotFoundError:
-        found = "not installed"
-    return Check(package, found.split("+")[0] == wanted, found, f"pip install {package}=={wanted}")
+def version_checks(found=None):
+    """One check a package, and one of the set they make, against ``versions.SETS``.
+
+    Any set that was run and held passes. A set that was never run, or that failed, is compared with the pinned one.
+
+    Args:
+        found: {package: version} of ``versions.PACKAGES``; the installed ones by default.
+    """
+    found = versions.installed() if found is None else found
+    known = versions.known_set(found)
+    held = known if known and known.holds else versions.PINNED
+    for package, wanted in held.versions.items():
+        yield Check(package, found[package] == wanted, found[package], f"pip install {package}=={wanted}")
+    for package, wanted in versions.COMPANIONS.items():
+        here = versions.version_of(package)
+        yield Check(package, here == wanted, here, f"pip install {package}=={wanted}")
+    story = f"run on {known.date} ({known.ran}): {known.found}" if known else "never run by this project"
+    yield Check("the set of versions", held is known, story, f"install the pinned set: {versions.PINNED}")
+
+
+def _probe():
+    return f"{sa_ah_trainer_class().__mro__[3].__name__}: all {len(seam.PROBES)} probes passed"
 
 
 def _problems(config, data_dir):

@@ -1,49 +1,158 @@
-"""Where the library touches what TRL and Unsloth do not document: every such place, each with its check.
+"""Where the library touches what TRL and Unsloth do not promise: every such place, each with a probe.
 
-The weights themselves go in through the public ``get_high_entropy_mask`` (see ``trainer``); this module holds
-the arguments that route the loss through it and the tap that reads hidden states for the top-K entropy.
+The weights go in through the public ``get_high_entropy_mask`` (see ``trainer``). This module holds the two private
+methods that are overridden (``PrivateHooks``), the tap that reads hidden states for the top-K entropy, and the probes
+that name what an upgrade changed (``PROBES``). The settings that route the loss through the hook are in ``arguments``.
 """
 
+import inspect
+import sys
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 
+from sa_ah_lib.arguments import SEAM_ARGUMENTS, check_arguments
+from sa_ah_lib.versions import UpstreamChangedError, remedy
 from sa_ah_lib.weighting import hidden_state_entropy
 
-SEAM_ARGUMENTS = {
-    # Any value below 1 makes TRL compute entropies and call get_high_entropy_mask; the number itself is unused.
-    "top_entropy_quantile": 0.5,
-    # One token sum over the micro-batch divided by its mask sum: the form `group_normalized` folds weights into.
-    "loss_type": "bnpo",
-    # One generation a micro-batch, so that a micro-batch holds whole groups and stays on-policy.
-    "steps_per_generation": 1,
-    "num_iterations": 1,
-    "importance_sampling_level": "token",
-    "scale_rewards": "group",
-    # Eq. 2 has the plain k3 estimator; TRL's default corrects it by the importance ratio.
-    "use_bias_correction_kl": False,
-}
-"""What ``GRPOConfig`` must be given for the paper's loss; ``check_arguments`` enforces it."""
+__all__ = [
+    "BATCH_KEYS", "PROBES", "SEAM_ARGUMENTS", "EntropyTap", "HookNotCalledError", "PrivateHooks", "Probe",
+    "UpstreamChangedError", "check_arguments", "check_batch", "check_instance", "check_upstream",
+]  # fmt: skip
+
+BATCH_KEYS = ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask", "advantages")
+"""What TRL puts into a micro-batch and the trainer reads from it."""
 
 
 class HookNotCalledError(RuntimeError):
     """The loss was computed without the token weights: training would silently be plain GRPO."""
 
 
-def check_arguments(args, num_generations):
-    """Raise ValueError where ``GRPOConfig`` would compute another loss than the paper's."""
-    for name, wanted in SEAM_ARGUMENTS.items():
-        found = getattr(args, name)
-        if name == "top_entropy_quantile":
-            if not found < 1.0:
-                raise ValueError(f"{name} must be below 1, or TRL never asks for token weights. Got {found}.")
-        elif found != wanted:
-            raise ValueError(f"{name} must be {wanted!r} for the paper's loss. Got {found!r}; pass **SEAM_ARGUMENTS.")
-    if args.per_device_train_batch_size % num_generations:
-        raise ValueError(
-            "per_device_train_batch_size must hold whole groups: a multiple of num_generations "
-            f"({num_generations}). Got {args.per_device_train_batch_size}."
+class PrivateHooks:
+    """Every private method of TRL that the library overrides; the rest of it overrides public ones only."""
+
+    def _calculate_rewards(self, inputs, *args, **kwargs):
+        self._rewards = super()._calculate_rewards(inputs, *args, **kwargs)  # (all rollouts, functions)
+        return self._rewards
+
+    def _generate_and_score_completions(self, inputs):
+        self._rewards = None
+        output = super()._generate_and_score_completions(inputs)
+        if self._rewards is None:
+            raise UpstreamChangedError(f"Rollouts were scored without calling _calculate_rewards. {remedy()}")
+        return self.rollouts_scored(output, self._rewards)
+
+    def rollouts_scored(self, output, rewards):
+        """Change a generated batch: TRL's dictionary of it, and rewards (all processes' rollouts, functions)."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One thing relied on upstream. ``look(base, made)`` returns what is wrong with it, or None.
+
+    ``base`` is the trainer class that is extended (stock TRL's or Unsloth's), ``made`` the class extending it.
+    """
+
+    name: str
+    without: str
+    look: Any
+
+
+def check_upstream(base, made):
+    """Raise UpstreamChangedError, with every failed probe by name, the installed versions and the remedy."""
+    failed = [(probe, wrong) for probe in PROBES if (wrong := probe.look(base, made))]
+    if failed:
+        lines = "".join(f"\n- {probe.name}: {wrong}; {probe.without}." for probe, wrong in failed)
+        raise UpstreamChangedError(f"{base.__name__} is not what this library was tested with:{lines}\n{remedy()}")
+
+
+def check_instance(trainer):
+    """Raise UpstreamChangedError where a trainer lacks an attribute that is read from it after ``__init__``."""
+    names = ("accelerator", "args", "num_generations", "num_generations_eval", "processing_class", "reward_weights")
+    missing = [name for name in names if not hasattr(trainer, name)]
+    if missing:
+        raise UpstreamChangedError(f"{type(trainer).__name__} has no {', '.join(missing)}. {remedy()}")
+
+
+def check_batch(inputs, own_keys):
+    """Raise UpstreamChangedError where a micro-batch lacks TRL's keys, or ours because a hook was not called."""
+    missing = [key for key in BATCH_KEYS if key not in inputs]
+    if missing:
+        raise UpstreamChangedError(f"The micro-batch has no {', '.join(missing)}. {remedy()}")
+    if any(key not in inputs for key in own_keys):
+        raise UpstreamChangedError(
+            f"The micro-batch has no {', '.join(own_keys)}: _generate_and_score_completions was not called, or its "
+            f"result was rebuilt. {remedy()}"
         )
+
+
+def _takes(method, *names):
+    def look(base, made):
+        function = getattr(base, method, None)
+        if function is None:
+            return "it is gone"
+        parameters = inspect.signature(function).parameters.values()
+        # A wrapper of Unsloth's may take (self, *args, **kwargs), which hands on whatever it is given.
+        open_ended = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+        found = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD][: len(names)]
+        if found == list(names) or (open_ended and found == list(names[: len(found)])):
+            return None
+        return f"it takes ({', '.join(found)}), expected ({', '.join(names)})"
+
+    return look
+
+
+def _called(method):
+    def look(base, made):
+        functions = [f for c in base.__mro__ for f in vars(c).values() if inspect.isfunction(f)]
+        for function in functions:  # grows: what a decorator wrapped hides in its closure
+            cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+            inner = [cell.cell_contents for name, cell in cells if name != "__class__"]
+            functions += [f for f in inner if inspect.isfunction(f) and f not in functions]
+        return None if any(method in f.__code__.co_names for f in functions) else "no method of the trainer calls it"
+
+    return look
+
+
+def _rows_stay_together(base, made):
+    shared = inspect.unwrap(base._prepare_inputs).__globals__
+    if "shuffle_sequence_dict" not in shared or "split_tensor_dict" not in shared:
+        return "_prepare_inputs no longer shuffles and splits dictionaries of rows"
+    rows = torch.arange(8)
+    moved = shared["shuffle_sequence_dict"]({"prompt_ids": rows[:, None], "own": rows})
+    parts = shared["split_tensor_dict"](moved, 2)
+    same = all(torch.equal(part["prompt_ids"][:, 0], part["own"]) for part in parts)
+    return None if same and len(parts) == 2 else "keys beside TRL's own are not moved with the rows"
+
+
+def _unsloth_calls_ours(base, made):
+    # With several processes Unsloth reads the hook's source to decide whether to call it or a copy of its own.
+    decides = getattr(sys.modules.get("unsloth_zoo.rl_replacements"), "_high_entropy_mask_pads", None)
+    if decides is None or decides(made.get_high_entropy_mask):
+        return None
+    return "with several processes Unsloth replaces ours by its own quantile mask"
+
+
+_PLAIN = "the policy term would be plain GRPO's"
+_LOST = "rewards, groups and the reward threshold would be lost"
+PROBES = (
+    Probe("get_high_entropy_mask", _PLAIN, _takes("get_high_entropy_mask", "self", "entropies", "mask", "threshold")),
+    Probe("get_high_entropy_mask under Unsloth", _PLAIN, _unsloth_calls_ours),
+    Probe(
+        "compute_loss",
+        "the advantages would be unknown",
+        _takes("compute_loss", "self", "model", "inputs", "return_outputs", "num_items_in_batch"),
+    ),
+    Probe("_calculate_rewards", _LOST, _takes("_calculate_rewards", "self", "inputs")),
+    Probe("_calculate_rewards is called", _LOST, _called("_calculate_rewards")),
+    Probe("_generate_and_score_completions", _LOST, _takes("_generate_and_score_completions", "self", "inputs")),
+    Probe("_generate_and_score_completions is called", _LOST, _called("_generate_and_score_completions")),
+    Probe("rows of a micro-batch", "rollouts would be trained with another's group and reward", _rows_stay_together),
+)
+"""Looked at whenever the trainer's class is made, by notebook 00 and by the tests."""
 
 
 class EntropyTap:

@@ -12,7 +12,17 @@ from contextlib import nullcontext
 import torch
 
 from sa_ah_lib.controls import check_rule, rule_weights
-from sa_ah_lib.seam import EntropyTap, HookNotCalledError, check_arguments
+from sa_ah_lib.seam import (
+    BATCH_KEYS,
+    EntropyTap,
+    HookNotCalledError,
+    PrivateHooks,
+    check_arguments,
+    check_batch,
+    check_instance,
+    check_upstream,
+)
+from sa_ah_lib.versions import remedy
 from sa_ah_lib.weighting import (
     DENOMINATORS,
     SCOPES,
@@ -38,15 +48,20 @@ def sa_ah_trainer_class(base=None):
     Call it after ``import unsloth`` and after loading the model, so that Unsloth's generated trainer is the base.
     The constructor takes GRPOTrainer's own arguments (with ``GRPOConfig(**SEAM_ARGUMENTS, ...)``) and those of
     ``TokenWeighted``.
+
+    Raises:
+        UpstreamChangedError: ``base`` lacks what the weights go through; names it, and the versions to install.
     """
     if base is None:
         import trl
 
         base = trl.GRPOTrainer
-    return type("SAAHGRPOTrainer", (TokenWeighted, base), {"__doc__": TokenWeighted.__doc__})
+    made = type("SAAHGRPOTrainer", (TokenWeighted, base), {"__doc__": TokenWeighted.__doc__})
+    check_upstream(base, made)
+    return made
 
 
-class TokenWeighted:
+class TokenWeighted(PrivateHooks):
     """GRPO whose policy term is weighted token by token (Eq. 6, 8 and 9).
 
     To try a rule of your own, override ``token_weights``.
@@ -88,6 +103,7 @@ class TokenWeighted:
         self.alpha, self.scope, self.denominator, self.rule = alpha, scope, denominator, rule
         self.reward_threshold = reward_threshold
         super().__init__(*args, **kwargs)
+        check_instance(self)
         check_arguments(self.args, self.num_generations)
         vocabulary = self._policy.get_output_embeddings().weight.shape[0]
         self._log_vocabulary = math.log(vocabulary)
@@ -124,15 +140,12 @@ class TokenWeighted:
         return group_normalized(weights, mask, batch["groups"], self.denominator)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        self._micro_batch = {
-            "advantages": inputs["advantages"],
-            "groups": inputs[GROUP_KEY],
-            "rewards": inputs[REWARD_KEY],
-            "prompt_ids": inputs["prompt_ids"],
-            "prompt_mask": inputs["prompt_mask"],
-            "completion_ids": inputs["completion_ids"],
-            "completion_mask": inputs["completion_mask"],
-        }
+        check_batch(inputs, (GROUP_KEY, REWARD_KEY))
+        self._micro_batch = {key: inputs[key] for key in BATCH_KEYS}
+        self._micro_batch |= {"groups": inputs[GROUP_KEY], "rewards": inputs[REWARD_KEY]}
+        # Before 2026.10.9 Unsloth's bnpo divided by this count, of all processes, and not by the micro-batch's own.
+        items = inputs["completion_mask"].sum() * self.accelerator.num_processes
+        inputs = {**inputs, "num_items_in_batch": items}
         self.last_rollouts = None
         try:
             with self._tap.listening(self._policy) if self._tap else nullcontext():
@@ -143,10 +156,9 @@ class TokenWeighted:
             self._micro_batch = None
         if self.last_rollouts is None:
             lineage = type(self).__mro__
-            base = lineage[lineage.index(TokenWeighted) + 1].__name__
+            base = lineage[lineage.index(PrivateHooks) + 1].__name__
             raise HookNotCalledError(
-                f"{base} computed a loss without calling get_high_entropy_mask, so it trained plain GRPO. "
-                "Run notebook 00 to see which installed version differs from the tested set."
+                f"{base} computed a loss without calling get_high_entropy_mask, so it trained plain GRPO. {remedy()}"
             )
         return loss
 
@@ -155,17 +167,13 @@ class TokenWeighted:
         # As Unsloth packs them: by id, not by mask, which also hides the tokens of truncated completions.
         return ids != getattr(self.processing_class, "tokenizer", self.processing_class).pad_token_id
 
-    def _calculate_rewards(self, inputs, *args, **kwargs):
-        self._rewards = super()._calculate_rewards(inputs, *args, **kwargs)  # (all rollouts, functions)
-        return self._rewards
-
-    def _generate_and_score_completions(self, inputs):
-        output = super()._generate_and_score_completions(inputs)
+    def rollouts_scored(self, output, rewards):
+        """Silence groups below the threshold, and put each row's group and reward beside TRL's own tensors."""
         advantages = output["advantages"]  # (B,)
         size = self.num_generations if self.model.training else self.num_generations_eval
-        weights = self.reward_weights.to(self._rewards.device)
+        weights = self.reward_weights.to(rewards.device)
         first = self.accelerator.process_index * len(advantages)
-        rewards = (self._rewards * weights).nansum(1)[first : first + len(advantages)]  # (B,)
+        rewards = (rewards * weights).nansum(1)[first : first + len(advantages)]  # (B,)
         spread = rewards.view(-1, size).std(1) if size > 1 else torch.zeros_like(rewards)  # (groups,)
         silenced = (spread < self.reward_threshold).repeat_interleave(size)
         # Tensors beside TRL's own are shuffled with them, so each row keeps its group and reward.

@@ -8,6 +8,7 @@ import importlib.util
 import inspect
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,13 @@ from types import SimpleNamespace
 import pytest
 
 pytest.importorskip("trl")
+
+from generated import CASES, COMBINATIONS, LAYOUTS  # noqa: E402
+
+from sa_ah_lib import vllm_rollouts
+from sa_ah_lib.arguments import SEAM_ARGUMENTS, UNSLOTH_SWITCHES, check_arguments  # noqa: E402
+from sa_ah_lib.seam import PROBES, UpstreamChangedError  # noqa: E402
+from sa_ah_lib.versions import PINNED, installed, version_of  # noqa: E402
 
 TESTS = Path(__file__).parent
 
@@ -37,12 +45,68 @@ def parameters(function):
 # --- stock TRL -------------------------------------------------------------------------------------------------------
 
 
-def test_the_hook_takes_entropies_mask_and_threshold():
-    assert parameters(stock().get_high_entropy_mask) == ["self", "entropies", "mask", "threshold"]
+@pytest.mark.parametrize("probe", PROBES, ids=lambda probe: probe.name)
+def test_every_probe_passes_on_stock_trl(probe):
+    """A drift upstream must fail here under its own name."""
+    from sa_ah_lib.trainer import sa_ah_trainer_class
+
+    assert probe.look(stock(), sa_ah_trainer_class(stock())) is None
 
 
-def test_the_loss_is_public_and_takes_model_and_inputs():
-    assert parameters(stock().compute_loss) == ["self", "model", "inputs", "return_outputs", "num_items_in_batch"]
+def other(**methods):
+    """A trainer class of another TRL: these methods replaced, or gone where None."""
+    from transformers import Trainer
+
+    kept = {name: value for c in stock().__mro__[1::-1] for name, value in vars(c).items() if inspect.isfunction(value)}
+    return type("Drifted", (Trainer,), {n: f for n, f in (kept | methods).items() if f is not None})
+
+
+def scores_by_itself(self, inputs):
+    return self._calculate_all_rewards(inputs)
+
+
+def prepares_by_itself(self, generation_batch):
+    return self._make_batch(generation_batch)
+
+
+DRIFTS = {
+    "get_high_entropy_mask": {"get_high_entropy_mask": lambda self, entropies, mask, quantile: mask},
+    "compute_loss": {"compute_loss": lambda self, model, batch: 0},
+    "_calculate_rewards": {"_calculate_rewards": None},
+    "_calculate_rewards is called": {"_generate_and_score_completions": scores_by_itself},
+    "_generate_and_score_completions": {"_generate_and_score_completions": lambda self, prompts, inputs: 0},
+    "_generate_and_score_completions is called": {"_prepare_inputs": prepares_by_itself},
+    "rows of a micro-batch": {"_prepare_inputs": prepares_by_itself},
+}
+
+
+@pytest.mark.parametrize("name", DRIFTS)
+def test_a_drift_is_named_with_the_installed_versions_and_the_remedy(name):
+    """A method that is overridden and was renamed upstream is never called again, and nothing says so."""
+    from sa_ah_lib.trainer import sa_ah_trainer_class
+
+    with pytest.raises(UpstreamChangedError) as raised:
+        sa_ah_trainer_class(other(**DRIFTS[name]))
+    text = str(raised.value)
+    assert text.startswith("Drifted is not what") and re.search(rf"\n- {re.escape(name)}: .*; .*\.", text)
+    assert f"trl {version_of('trl')}" in text and f"Remedy: pip install unsloth=={PINNED.unsloth}" in text
+
+
+def test_an_undrifted_stranger_passes():
+    """The drifts above must fail for what was changed, and not for being made here."""
+    from sa_ah_lib.trainer import sa_ah_trainer_class
+
+    assert sa_ah_trainer_class(other()).__mro__[3].__name__ == "Drifted"
+
+
+def test_unsloth_asks_our_hook_on_every_process(monkeypatch):
+    """With several processes Unsloth reads the hook's source, and may use a copy of TRL's own instead."""
+    from sa_ah_lib.trainer import sa_ah_trainer_class
+
+    zoo = SimpleNamespace(_high_entropy_mask_pads=lambda hook: "pad_across_processes" in inspect.getsource(hook))
+    monkeypatch.setitem(sys.modules, "unsloth_zoo.rl_replacements", zoo)
+    with pytest.raises(UpstreamChangedError, match="get_high_entropy_mask under Unsloth: with several processes"):
+        sa_ah_trainer_class(stock())
 
 
 def test_the_hook_multiplies_the_policy_term_before_the_kl_is_added():
@@ -67,49 +131,74 @@ def test_bnpo_divides_by_the_mask_sum_and_the_accumulation_steps():
     assert "loss = loss / normalizer" in bnpo
 
 
-def test_rewards_are_scored_per_function_from_the_inputs():
-    assert parameters(stock()._calculate_rewards)[:2] == ["self", "inputs"]
-
-
-def test_rollouts_come_as_one_dictionary_from_the_inputs():
-    assert parameters(stock()._generate_and_score_completions) == ["self", "inputs"]
-    assert "return output" in inspect.getsource(stock()._generate_and_score_completions)
-
-
 def test_the_config_knows_every_seam_argument():
     """A renamed field would be refused by GRPOConfig; one that means something else would not."""
     from trl import GRPOConfig
 
-    from sa_ah_lib.seam import SEAM_ARGUMENTS
-
     assert SEAM_ARGUMENTS.keys() <= GRPOConfig.__dataclass_fields__.keys()
 
 
-def test_every_seam_argument_is_checked(tmp_path):
-    """A requirement in the table that nothing enforces."""
-    import tiny
+OTHERWISE = {
+    "top_entropy_quantile": 1.0, "loss_type": "dapo", "steps_per_generation": 2, "num_iterations": 2,
+    "importance_sampling_level": "sequence", "scale_rewards": "none",
+    "multi_objective_aggregation": "normalize_then_sum", "use_bias_correction_kl": True, "sync_ref_model": True,
+    "entropy_coef": 0.01, "use_adaptive_entropy": True, "delta": 2.0, "off_policy_mask_threshold": 0.5,
+}  # fmt: skip
 
-    from sa_ah_lib.seam import SEAM_ARGUMENTS, check_arguments
+
+@pytest.mark.parametrize("name", OTHERWISE)
+def test_every_seam_argument_is_checked(tmp_path, name):
+    """A requirement in the table that nothing enforces, or a setting that runs and trains another loss."""
+    import tiny
 
     good = tiny.arguments(tmp_path)
     check_arguments(good, 4)
-    other = {
-        "top_entropy_quantile": 1.0,
-        "loss_type": "dapo",
-        "importance_sampling_level": "sequence",
-        "scale_rewards": "none",
-    }
-    for name, value in SEAM_ARGUMENTS.items():
-        changed = SimpleNamespace(**{**vars(good), name: other.get(name, 2 if type(value) is int else not value)})
-        with pytest.raises(ValueError, match=f"{name} must be .* Got "):
-            check_arguments(changed, 4)
+    assert OTHERWISE.keys() == SEAM_ARGUMENTS.keys()
+    with pytest.raises(ValueError, match=f"{name} must be .* Got "):
+        check_arguments(SimpleNamespace(**{**vars(good), name: OTHERWISE[name]}), 4)
+    gone = SimpleNamespace(**{key: value for key, value in vars(good).items() if key != name})
+    with pytest.raises(UpstreamChangedError, match=f"GRPOConfig has no {name}. Installed: "):
+        check_arguments(gone, 4)
+
+
+def test_a_vllm_correction_is_of_each_token(tmp_path):
+    """TRL's default drops whole rollouts by a product over tokens that the weights all but remove."""
+    import tiny
+
+    values = {**vars(tiny.arguments(tmp_path)), **vllm_rollouts.arguments(True)}
+    check_arguments(SimpleNamespace(**values), 4)
+    check_arguments(SimpleNamespace(**{**values, "vllm_importance_sampling_correction": False}), 4)
+    values["vllm_importance_sampling_mode"] = "sequence_mask"
+    with pytest.raises(ValueError, match="mode must be 'token_truncate'.* Got 'sequence_mask'"):
+        check_arguments(SimpleNamespace(**values), 4)
+    check_arguments(SimpleNamespace(**{**values, "use_vllm": False}), 4)
+
+
+def test_the_clip_is_the_same_on_both_sides(tmp_path):
+    """Clip-higher is DAPO's, not Eq. 2's."""
+    import tiny
+
+    check_arguments(tiny.arguments(tmp_path, epsilon_high=0.2), 4)
+    with pytest.raises(ValueError, match=r"epsilon_high must be None or epsilon \(0.2\).* Got 0.28"):
+        check_arguments(tiny.arguments(tmp_path, epsilon_high=0.28), 4)
+
+
+@pytest.mark.parametrize("name", UNSLOTH_SWITCHES)
+def test_a_variable_that_changes_unsloths_loss_is_refused(tmp_path, monkeypatch, name):
+    """Set in a shell or by another notebook, it would change the denominator without a word."""
+    import tiny
+
+    good = tiny.arguments(tmp_path)
+    monkeypatch.setenv(name, "0")
+    check_arguments(good, 4)
+    monkeypatch.setenv(name, "prompt")
+    with pytest.raises(ValueError, match=f"{name} must be unset, because it .* Got 'prompt'; unset it"):
+        check_arguments(good, 4)
 
 
 def test_a_micro_batch_must_hold_whole_groups(tmp_path):
     """Half a group a process would be normalised by itself; TRL asks for whole groups over all processes only."""
     import tiny
-
-    from sa_ah_lib.seam import check_arguments
 
     with pytest.raises(ValueError, match=r"multiple of num_generations \(3\)\. Got 8"):
         check_arguments(tiny.arguments(tmp_path), 3)
@@ -190,106 +279,11 @@ def test_the_tap_reads_both_layouts(layout):
 
 # --- Unsloth's generated trainer -------------------------------------------------------------------------------------
 
-ALPHA, TOP_K = 0.7, 5
 # Float32 against float64; the worst case measured is in the report this file makes of a run.
 TOLERANCE = 1e-5
-LAYOUTS = {"packed": {}, "padded": {"UNSLOTH_GRPO_SEQ_PACKING": "0"}, "chunks": {"UNSLOTH_GRPO_SEQ_PACKING": "0"}}
-CASES = {
-    f"{layout}, {'top-K' if top_k else 'exact'}, {scope}, {denominator}, beta {beta}, {'old' if old else 'fresh'}": (
-        layout, top_k, scope, denominator, beta, old,
-    )
-    for layout in LAYOUTS
-    for top_k in (None, TOP_K)
-    for scope, denominator, beta, old in (
-        ("negative", "group", 0.0, None), ("negative", "group", 0.04, 0.3),
-        ("all", "batch", 0.04, None), ("none", "sequence", 0.0, 0.3),
-    )
-}  # fmt: skip
-
-
-def check_unsloth():
-    """Runs in the child: prints one JSON object of everything the tests below assert."""
-    import unsloth  # noqa: F401
-    from unsloth.models.rl import _patch_trl_rl_trainers
-
-    _patch_trl_rl_trainers("grpo_trainer")
-    import tiny
-    import trl
-
-    from sa_ah_lib.seam import EntropyTap
-    from sa_ah_lib.trainer import sa_ah_trainer_class
-
-    report = {
-        "bases": [c.__name__ for c in sa_ah_trainer_class().__mro__[1:3]],
-        "hook": parameters(trl.GRPOTrainer.get_high_entropy_mask),
-    }
-    shapes, states = [], EntropyTap._predicting_states
-
-    def recording(tap, tokens, real):
-        shapes.extend(list(part.shape[:2]) for part in tap._hidden)
-        return states(tap, tokens, real)
-
-    EntropyTap._predicting_states = recording
-    report["errors"], report["shapes"] = {}, {}
-    for name, (layout, top_k, scope, denominator, beta, old) in CASES.items():
-        os.environ.pop("UNSLOTH_GRPO_SEQ_PACKING", None)
-        os.environ.update(LAYOUTS[layout])
-        made = _unsloth_trainer(
-            tiny, tiny.model(), beta=beta, alpha=ALPHA, scope=scope, denominator=denominator, entropy_top_k=top_k
-        )
-        made.args.unsloth_grpo_mini_batch = 4 if layout == "chunks" else 1
-        batch = tiny.with_logps(tiny.micro_batch(left=1, right=2), made.model, old_noise=old)
-        wanted = tiny.reference(
-            made.model, batch, alpha=ALPHA, scope=scope, denominator=denominator, top_k=top_k, beta=beta
-        )  # fmt: skip
-        shapes.clear()
-        # Twice: the first packed forward is verified row by row, the second is trusted.
-        found = [tiny.loss_and_gradients(made, tiny.in_unsloths_layout(batch)) for _ in range(2)]
-        report["errors"][name] = max(tiny.worst_error(f, wanted) for f in found)
-        report["shapes"][name] = [list(shape) for shape in shapes]
-    os.environ.pop("UNSLOTH_GRPO_SEQ_PACKING", None)
-    report["accumulation"] = _unsloth_accumulation(tiny)
-    report["training"] = _unsloth_training(tiny)
-    print("REPORT" + json.dumps(report))
-
-
-def _unsloth_trainer(tiny, policy, beta=0.0, reward_threshold=0.0, max_steps=1, **rule):
-    policy.for_training, policy.for_inference = (lambda *a, **k: policy.train()), (lambda *a, **k: policy.eval())
-    config = {"beta": beta, "max_steps": max_steps}
-    made = tiny.trainer(Path.cwd(), policy, reward_threshold=reward_threshold, config=config, **rule)
-    # A float32 model is trained under autocast there; the comparison is in float32.
-    made._autocast_enabled, made._autocast_dtype = False, None
-    return made
-
-
-def _unsloth_accumulation(tiny):
-    made = _unsloth_trainer(tiny, tiny.model(), alpha=ALPHA, entropy_top_k=TOP_K)
-    whole = tiny.micro_batch(groups=4)
-    halves = [{k: v if v.ndim == 0 else v[part] for k, v in whole.items()} for part in (slice(0, 8), slice(8, 16))]
-    at_once = tiny.loss_and_gradients(made, whole)
-    made.current_gradient_accumulation_steps = 2
-    first, second = (tiny.loss_and_gradients(made, half) for half in halves)
-    return tiny.worst_error((first[0] + second[0], {n: first[1][n] + second[1][n] for n in first[1]}), at_once)
-
-
-def _unsloth_training(tiny):
-    """Two optimizer steps with real generation and LoRA: what moved, what was logged."""
-    made = _unsloth_trainer(
-        tiny, tiny.with_lora(tiny.model()), beta=0.04, max_steps=2, alpha=ALPHA, entropy_top_k=TOP_K
-    )
-    before = {n: p.detach().clone() for n, p in made.model.named_parameters()}
-    made.train()
-    moved = [n for n, p in made.model.named_parameters() if not before[n].equal(p)]
-    rows = made.last_rollouts
-    mask = rows["mask"].bool()
-    return {
-        "moved": moved,
-        "trainable": [n for n, p in made.model.named_parameters() if p.requires_grad],
-        "logged": made.state.log_history[1],
-        "weight": rows["weights"][mask].mean().item(),
-        "entropy": rows["entropy"][mask].mean().item(),
-        "tokens": [int(mask.sum()), int(rows["completion_mask"].sum())],
-    }
+SECTIONS = (
+    "lineage", "layouts", "combinations", "accumulation", "training", "three_steps", "canaries", "memory", "guide",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -305,8 +299,8 @@ def unsloth(tmp_path_factory):
         "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)]),
     }  # fmt: skip
     done = subprocess.run(
-        [sys.executable, "-c", "import test_seam; test_seam.check_unsloth()"],
-        cwd=directory, env=child, capture_output=True, text=True, timeout=300,
+        [sys.executable, "-c", f"import generated; generated.main(*{SECTIONS})"],
+        cwd=directory, env=child, capture_output=True, text=True, timeout=1500,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-4000:]
     return json.loads(done.stdout.rsplit("REPORT", 1)[1])
@@ -314,27 +308,38 @@ def unsloth(tmp_path_factory):
 
 def test_the_class_extends_unsloths_generated_trainer(unsloth):
     """Bound to stock TRL at import time, the weights would never reach an Unsloth run."""
-    assert unsloth["bases"] == ["TokenWeighted", "UnslothGRPOTrainer"]
-    assert unsloth["hook"] == ["self", "entropies", "mask", "threshold"]
+    assert unsloth["lineage"]["bases"] == ["TokenWeighted", "PrivateHooks", "UnslothGRPOTrainer"]
+
+
+def test_the_switches_that_are_refused_are_still_unsloths(unsloth):
+    """A variable renamed upstream would change the loss again, unrefused."""
+    known = unsloth["lineage"]["switches"]
+    # UNSLOTH_GRPO_ROLLOUT_LOGPROBS_AS_OLD is newer than the older set.
+    assert known == list(UNSLOTH_SWITCHES) if installed() == PINNED.versions else set(known) < set(UNSLOTH_SWITCHES)
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_unsloths_loss_and_every_gradient_are_the_papers(unsloth, case):
     """Unsloth has a loss, a row layout and a backward of its own."""
-    assert unsloth["errors"][case] < TOLERANCE
+    assert unsloth["layouts"]["errors"][case] < TOLERANCE
+
+
+@pytest.mark.parametrize("case", COMBINATIONS)
+def test_every_combination_of_the_rules_is_the_papers_under_unsloth(unsloth, case):
+    """Two settings that are right one by one and wrong together; rows of unequal prompts are packed anew each time."""
+    assert unsloth["combinations"][case] < TOLERANCE
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_cases_ran_in_the_layout_they_name(unsloth, layout):
     """A switch that Unsloth ignores would test one layout three times."""
-    seen = [
-        shape for name, shapes in unsloth["shapes"].items() if name.startswith(f"{layout}, top-K") for shape in shapes
-    ]
-    rows = {shape[0] for shape in seen}
+    cases = unsloth["layouts"]["shapes"].items()
+    rows = {shape[0] for name, shapes in cases if name.startswith(f"{layout}, top-K") for shape in shapes}
     assert rows == {"packed": {1}, "padded": {8}, "chunks": {2}}[layout]
 
 
 def test_unsloth_accumulates_micro_batches_to_the_same_gradient(unsloth):
+    """Unsloth has an accumulation divisor of its own."""
     assert unsloth["accumulation"] < TOLERANCE
 
 
@@ -349,3 +354,49 @@ def test_unsloth_trains_and_logs_table_6(unsloth):
     assert run["logged"]["sa_ah/entropy"] == pytest.approx(run["entropy"], rel=1e-5)
     assert 0 < run["logged"]["sa_ah/negative_fraction"] < 1 and run["logged"]["sa_ah/weight_negative"] < 1
     assert run["tokens"][0] == run["tokens"][1]
+
+
+CLOCKS = {"step_time", "epoch"}
+# Logged by one of the two only, or, for the KL, another mean of the same numbers.
+ONLY_STOCK, ONLY_UNSLOTH, TWO_MEANS = {"entropy"}, {"completion_length"}, {"kl"}
+
+
+def test_three_steps_log_the_same_under_unsloth_and_stock_trl(unsloth, tmp_path, monkeypatch):
+    """The same rollouts must give the same training, so that a result does not depend on where it was run."""
+    import tiny
+    import trl.trainer.utils
+
+    monkeypatch.setattr(trl.trainer.utils, "_ChunkedLogProbFunction", tiny.PlainHead, raising=False)
+    plain = tiny.scripted_run(tmp_path, lambda policy, **rest: tiny.trainer(tmp_path, policy, stock(), **rest))
+    assert len(plain) == len(unsloth["three_steps"]) == 3
+    for mine, other in zip(plain, unsloth["three_steps"], strict=True):
+        assert mine.keys() - other.keys() == ONLY_STOCK and other.keys() - mine.keys() == ONLY_UNSLOTH
+        same = mine.keys() & other.keys() - CLOCKS - TWO_MEANS
+        assert {key for key in same if key.startswith("sa_ah/")} and {"reward", "loss", "grad_norm"} <= same
+        assert {k: other[k] for k in same} == pytest.approx({k: mine[k] for k in same}, rel=1e-4, abs=1e-6)
+        # TRL logs the mean over tokens, Unsloth the mean over rollouts of each rollout's mean.
+        assert mine["kl"] == pytest.approx(mine["kl of tokens"], rel=1e-3, abs=1e-6)
+        assert other["kl"] == pytest.approx(other["kl of rollouts"], rel=1e-3, abs=1e-6)
+    assert plain[-1]["kl"] > 1e-3 and plain[-1]["sa_ah/weight_negative"] < 1, "nothing was trained, nothing compared"
+
+
+@pytest.mark.parametrize("broken", ["switched off", "answered by Unsloth itself"])
+def test_a_hook_that_unsloth_skips_stops_the_training(unsloth, broken):
+    """The canary on the generated trainer, where the call goes through unsloth_zoo."""
+    assert unsloth["canaries"][broken].startswith(
+        "HookNotCalledError: UnslothGRPOTrainer computed a loss without calling get_high_entropy_mask"
+    )
+    assert unsloth["canaries"]["restored"] == "nothing"
+
+
+def test_top_k_under_unsloth_never_makes_the_logits_of_all_tokens(unsloth):
+    """A (B, T, V) tensor is what runs a GPU out of memory at a real vocabulary."""
+    assert unsloth["memory"]["largest"] <= unsloth["memory"]["logits"] / 2
+
+
+def test_the_readme_s_own_rule_trains_under_unsloth(unsloth):
+    """The guide answers how to change the loss under Unsloth; on stock TRL alone it would prove nothing about it."""
+    from test_guide import check
+
+    assert unsloth["guide"]["base"] == "UnslothGRPOTrainer"
+    check(unsloth["guide"])

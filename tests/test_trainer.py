@@ -1,6 +1,7 @@
 """The token-weighted trainer on stock TRL: every loss and every gradient against a float64 reference of the paper."""
 
 import copy
+import inspect
 import math
 import statistics
 
@@ -12,7 +13,13 @@ import torch  # noqa: E402
 import trl.trainer.utils  # noqa: E402
 from trl.trainer.grpo_trainer import GRPOTrainer  # noqa: E402
 
-from sa_ah_lib.seam import EntropyTap, HookNotCalledError  # noqa: E402
+from sa_ah_lib.seam import (  # noqa: E402
+    EntropyTap,
+    HookNotCalledError,
+    PrivateHooks,
+    UpstreamChangedError,
+    check_instance,
+)
 from sa_ah_lib.trainer import GROUP_KEY, REWARD_KEY, sa_ah_trainer_class  # noqa: E402
 from sa_ah_lib.weighting import DENOMINATORS, SCOPES, group_normalized  # noqa: E402
 
@@ -49,7 +56,7 @@ def same(found, wanted, tolerance=TOLERANCE):
 @pytest.mark.parametrize("denominator", DENOMINATORS)
 @pytest.mark.parametrize("scope", SCOPES)
 def test_loss_and_every_gradient_are_the_papers(build, scope, denominator, top_k, beta):
-    """Any mistake between Eq. 2 to 9 and the number that is differentiated: on-policy, and with clipped ratios."""
+    """Any mistake between Eq. 2 to 9 and what is differentiated: on-policy, clipped, accumulated over two."""
     made = build(scope=scope, denominator=denominator, entropy_top_k=top_k, config={"beta": beta})
     for old_noise in (None, 0.3):
         batch = tiny.with_logps(tiny.micro_batch(left=1, right=2), made.model, old_noise=old_noise)
@@ -58,6 +65,12 @@ def test_loss_and_every_gradient_are_the_papers(build, scope, denominator, top_k
         )  # fmt: skip
         same(tiny.loss_and_gradients(made, batch), wanted)
         assert made._metrics["train"]["clip_ratio/region_mean"][-1] > 0 or old_noise is None
+    other = tiny.with_logps(tiny.micro_batch(seed=1, longest=5), made.model)
+    rule = {"alpha": ALPHA, "scope": scope, "denominator": denominator, "top_k": top_k, "beta": beta}
+    made.current_gradient_accumulation_steps = 2
+    loss, gradients = tiny.mean([tiny.loss_and_gradients(made, part) for part in (batch, other)])
+    summed = 2 * loss, {name: 2 * gradient for name, gradient in gradients.items()}
+    same(summed, tiny.mean([tiny.reference(made.model, part, **rule) for part in (batch, other)]))
 
 
 @pytest.mark.parametrize("temperature", [0.6, 1.5])
@@ -69,7 +82,8 @@ def test_temperature_enters_entropies_and_log_probabilities_alike(build, top_k, 
     wanted = tiny.reference(made.model, batch, alpha=ALPHA, scope="all", top_k=top_k, temperature=temperature)
     same(tiny.loss_and_gradients(made, batch), wanted)
     _, entropy = tiny.scores(tiny.twin(made.model), batch, top_k, temperature)
-    torch.testing.assert_close(made.last_rollouts["entropy"].double(), entropy.double(), rtol=1e-4, atol=1e-6)
+    real = batch["completion_mask"].bool()
+    torch.testing.assert_close(made.last_rollouts["entropy"][real].double(), entropy[real], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("top_k", [None, TOP_K])
@@ -245,6 +259,42 @@ def test_the_loss_leaves_no_hook_and_no_graph_behind(build):
     assert made._tap._hidden == []
 
 
+def test_top_k_never_makes_the_logits_of_all_tokens(tmp_path, monkeypatch):
+    """A (B, T, V) tensor is what runs a GPU out of memory at a real vocabulary."""
+    if "fused_lm_head" not in inspect.getsource(GRPOTrainer._get_per_token_logps_and_entropies):
+        pytest.skip("this TRL makes the logits of all tokens itself")
+    monkeypatch.setattr(trl.trainer.utils, "_ChunkedLogProbFunction", tiny.ChunkedHead)
+    made = tiny.trainer(tmp_path, tiny.wide_model(), GRPOTrainer, entropy_top_k=500)
+    found = tiny.largest_of_a_loss(made)
+    assert found["largest"] <= found["logits"] / 2
+
+
+def test_a_batch_whose_hooks_were_not_called_is_refused(build):
+    """A renamed private method upstream: no groups, no rewards, and a KeyError that says nothing."""
+    made, batch = build(), tiny.micro_batch()
+    for key in (GROUP_KEY, "prompt_mask"):
+        short = {name: value for name, value in batch.items() if name != key}
+        with pytest.raises(UpstreamChangedError, match=f"The micro-batch has no .*{key}.*Remedy: "):
+            made.compute_loss(made.model, short)
+
+
+def test_rewards_that_bypass_the_hook_are_refused(build, monkeypatch):
+    """Rewards of an earlier batch would be paired with new rollouts."""
+    made = build()
+    made._generate_and_score_completions(examples())
+    monkeypatch.setattr(PrivateHooks, "_calculate_rewards", GRPOTrainer._calculate_rewards)
+    with pytest.raises(UpstreamChangedError, match="scored without calling _calculate_rewards. Installed: "):
+        made._generate_and_score_completions(examples())
+
+
+@pytest.mark.parametrize("attribute", ["reward_weights", "num_generations_eval"])
+def test_an_attribute_gone_upstream_is_named(build, attribute):
+    made = build()
+    delattr(made, attribute)
+    with pytest.raises(UpstreamChangedError, match=f"SAAHGRPOTrainer has no {attribute}. Installed: .* Remedy: "):
+        check_instance(made)
+
+
 @pytest.mark.parametrize("top_k", [TOP_K, 500])
 def test_top_k_beyond_the_vocabulary_needs_no_tap(build, top_k):
     """K = 500 on a model of 300 tokens is the exact entropy, which is free."""
@@ -265,6 +315,8 @@ def test_top_k_beyond_the_vocabulary_needs_no_tap(build, top_k):
         ({"config": {"loss_type": "grpo"}}, "loss_type must be 'bnpo' .* Got 'grpo'; pass .*SEAM_ARGUMENTS"),
         ({"config": {"steps_per_generation": 2}}, "steps_per_generation must be 1 .* Got 2; pass .*SEAM_ARGUMENTS"),
         ({"config": {"use_bias_correction_kl": True}}, "use_bias_correction_kl must be False .* Got True"),
+        ({"config": {"entropy_coef": 0.01}}, "entropy_coef must be 0.0 .* Got 0.01"),
+        ({"config": {"multi_objective_aggregation": "normalize_then_sum"}}, "must be 'sum_then_norm"),
         ({"config": {"scale_rewards": "batch"}}, "scale_rewards must be 'group' .* Got 'batch'"),
     ],
 )

@@ -10,6 +10,7 @@ import math
 import torch
 from datasets import Dataset
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from sa_ah_lib.seam import SEAM_ARGUMENTS
@@ -37,6 +38,18 @@ class PlainHead:
         return table.gather(1, labels[:, None])[:, 0], -(table.exp() * table).sum(1), None, None, None
 
 
+class ChunkedHead:
+    """``PlainHead`` 256 rows at a time, as the fused heads work: no tensor of all tokens by the whole vocabulary."""
+
+    @staticmethod
+    def apply(hidden, weight, bias, labels, *rest):
+        parts = [
+            PlainHead.apply(rows, weight, bias, wanted, *rest)[:2]
+            for rows, wanted in zip(hidden.split(256), labels.split(256), strict=True)
+        ]
+        return *(torch.cat(values) for values in zip(*parts, strict=True)), None, None, None
+
+
 def tokenizer():
     """One token a character, four special ones, and a chat template."""
     words = {word: i for i, word in enumerate([*SPECIALS, *CHARACTERS])}
@@ -61,8 +74,8 @@ def model(seed=0, tied=False):
     return Qwen2ForCausalLM(config).float()
 
 
-def with_lora(base, seed=0):
-    """``base`` under LoRA without dropout; its B matrices are not zero, so that every adapter weight has a gradient."""
+def with_lora(base, seed=0, std=0.1):
+    """``base`` under LoRA without dropout; B matrices of ``std`` above 0 give every adapter weight a gradient."""
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(seed)
@@ -71,7 +84,7 @@ def with_lora(base, seed=0):
     )
     for name, parameter in wrapped.named_parameters():
         if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.1)
+            torch.nn.init.normal_(parameter, std=std)
     return wrapped
 
 
@@ -216,22 +229,39 @@ def twin(policy):
     return double
 
 
-def reference(policy, batch, *, alpha, scope, denominator="group", top_k=None, beta=0.0, epsilon=0.2, temperature=1.0):
-    """``reference_loss`` of a float64 copy of ``policy`` and its gradients.
+class Reference:
+    """``reference_loss`` of a float64 copy of ``policy`` on one batch, for any number of rules at one forward pass."""
 
-    Returns:
-        The loss as a float and {parameter name: float64 gradient}.
-    """
-    double = twin(policy)
-    log_probs, entropy = scores(double, batch, top_k, temperature)
-    old = batch.get("old_per_token_logps", log_probs.detach())
-    ref = batch.get("ref_per_token_logps", log_probs.detach())
-    loss = reference_loss(
-        log_probs, old, ref, entropy, batch["completion_mask"], batch["advantages"], batch[GROUP_KEY],
-        alpha=alpha, scope=scope, denominator=denominator, epsilon=epsilon, beta=beta,
-    )  # fmt: skip
-    loss.backward()
-    return loss.item(), gradients(double)
+    def __init__(self, policy, batch, top_k=None, temperature=1.0):
+        self.batch = batch
+        double = twin(policy)
+        self.parameters = {n: p for n, p in double.named_parameters() if p.requires_grad}
+        self.log_probs, self.entropy = scores(double, batch, top_k, temperature)
+
+    def __call__(self, *, alpha, scope, denominator="group", beta=0.0, epsilon=0.2):
+        """The loss as a float and {parameter name: float64 gradient}."""
+        batch, current = self.batch, self.log_probs.detach()
+        loss = reference_loss(
+            self.log_probs, batch.get("old_per_token_logps", current), batch.get("ref_per_token_logps", current),
+            self.entropy, batch["completion_mask"], batch["advantages"], batch[GROUP_KEY],
+            alpha=alpha, scope=scope, denominator=denominator, epsilon=epsilon, beta=beta,
+        )  # fmt: skip
+        found = torch.autograd.grad(loss, list(self.parameters.values()), retain_graph=True, allow_unused=True)
+        pairs = zip(self.parameters.items(), found, strict=True)
+        return loss.item(), {name: torch.zeros_like(p) if g is None else g for (name, p), g in pairs}
+
+
+def reference(policy, batch, *, top_k=None, temperature=1.0, **rule):
+    """One rule's ``Reference``: the loss as a float and {parameter name: float64 gradient}."""
+    return Reference(policy, batch, top_k, temperature)(**rule)
+
+
+def mean(pairs):
+    """The mean of (loss, gradients) pairs: what gradient accumulation over as many micro-batches must give."""
+    return (
+        sum(loss for loss, _ in pairs) / len(pairs),
+        {name: sum(found[name] for _, found in pairs) / len(pairs) for name in pairs[0][1]},
+    )
 
 
 def loss_and_gradients(made, batch):
@@ -261,6 +291,100 @@ def worst_error(found, wanted):
     floor = 1e-3 * max(norms.values()) or 1.0
     errors = [(found[1][name] - wanted[1][name]).norm().item() / max(norms[name], floor) for name in norms]
     return max(abs(found[0] - wanted[0]) / max(abs(wanted[0]), 0.1), *errors)
+
+
+def script_rollouts(policy, seed=0, longest=9):
+    """Let ``policy.generate`` answer with made-up completions of unequal length, the same in any trainer."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def generate(input_ids=None, **kwargs):
+        lengths = torch.randint(1, longest + 1, (len(input_ids), 1), generator=generator)
+        made = torch.randint(len(SPECIALS), VOCABULARY, (len(input_ids), longest + 1), generator=generator)
+        column = torch.arange(longest + 1)
+        made = torch.where(column < lengths, made, torch.where(column == lengths, EOS, PAD))
+        return torch.cat([input_ids, made[:, : int(lengths.max()) + 1]], 1)
+
+    policy.generate = generate
+    return policy
+
+
+def divergences(policy, batch):
+    """k3 from the adapter-free model in float64: its mean over tokens, and over rollouts of each rollout's mean."""
+    double, mask = twin(policy), batch["completion_mask"].double()
+    with torch.no_grad():
+        log_probs, _ = scores(double, batch)
+        with double.disable_adapter():
+            gap = (scores(double, batch)[0] - log_probs) * mask
+    k3 = (gap.exp() - gap - 1) * mask
+    return (k3.sum() / mask.sum()).item(), (k3.sum(1) / mask.sum(1)).mean().item()
+
+
+def scripted_run(directory, build, steps=3):
+    """Whole training steps on scripted rollouts, two micro-batches each.
+
+    Args:
+        build: called with the policy and ``trainer``'s other arguments, as ``trainer`` without a directory.
+
+    Returns:
+        One dict a step: everything logged, and ``kl of tokens`` and ``kl of rollouts`` by hand.
+    """
+    # B = 0, as every run starts: TRL's reference is a copy of the first adapter, Unsloth's is no adapter at all.
+    # Plain gradient descent: Adam divides rounding by rounding where a gradient is almost zero. Unsloth has defaults of
+    # its own for what is said here.
+    policy = script_rollouts(with_lora(model(), std=0.0))
+    config = {
+        "beta": 0.04, "max_steps": steps, "gradient_accumulation_steps": 2, "optim": "sgd", "learning_rate": 0.3,
+        "lr_scheduler_type": "linear", "warmup_steps": 0, "weight_decay": 0.0, "max_grad_norm": 1.0,
+    }  # fmt: skip
+    made = build(policy, config=config, reward_threshold=0.15, alpha=0.7, entropy_top_k=5)
+    loss, seen = made.compute_loss, []
+
+    def watched(model, inputs, **kwargs):
+        seen.append(divergences(made.model, inputs))
+        return loss(model, inputs, **kwargs)
+
+    made.compute_loss = watched
+    made.train()
+    halves = [seen[2 * step : 2 * step + 2] for step in range(steps)]
+    return [
+        {**log, "kl of tokens": sum(a for a, _ in pair) / 2, "kl of rollouts": sum(b for _, b in pair) / 2}
+        for log, pair in zip(made.state.log_history, halves, strict=False)
+    ]
+
+
+def wide_model(vocabulary=32768):
+    """One narrow layer under a vocabulary so wide that logits of all tokens outweigh everything else."""
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=vocabulary, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=1, max_position_embeddings=256, initializer_range=0.3, tie_word_embeddings=True,
+        pad_token_id=PAD, eos_token_id=EOS, bos_token_id=None,
+    )  # fmt: skip
+    return Qwen2ForCausalLM(config).float()
+
+
+def largest_of_a_loss(made, tokens=128):
+    """Elements of the largest tensor that one loss and its backward pass made, and B * T * V.
+
+    Args:
+        made: a trainer on ``wide_model``; its micro-batch is 8 rollouts of about ``tokens`` tokens.
+    """
+    batch = micro_batch(shortest=tokens - 8, longest=tokens)
+    with Largest() as seen:
+        made.compute_loss(made.model, batch).backward()
+    return {"largest": seen.elements, "logits": batch["completion_ids"].numel() * made.model.config.vocab_size}
+
+
+class Largest(TorchDispatchMode):
+    """Inside the block: ``elements``, the size of the largest tensor that any operation made."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        sizes = [leaf.numel() for leaf in torch.utils._pytree.tree_leaves(result) if isinstance(leaf, torch.Tensor)]
+        self.elements = max(self.elements, *sizes, 0)
+        return result
 
 
 def _entropy(line, top_k):
