@@ -296,7 +296,8 @@ def unsloth(tmp_path_factory):
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("UNSLOTH", "ACCELERATE"))}
     child = {
         **clean, "UNSLOTH_ALLOW_CPU": "1", "UNSLOTH_COMPILE_DISABLE": "1", "TORCHDYNAMO_DISABLE": "1",
-        "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)]),
+        "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "",
+        "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)]),
     }  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-c", f"import generated; generated.main(*{SECTIONS})"],
