@@ -180,7 +180,10 @@ def _plain_log(ax):
     if not np.isfinite(ax.dataLim.minposx):
         return
     ax.set_xscale("log")
-    ax.xaxis.set_major_locator(plt.matplotlib.ticker.LogLocator(subs=(1, 2, 5), numticks=8))
+    low, high = ax.get_xlim()
+    steps = (1, 1.5, 2, 3, 5, 7) if high / low < 10 else (1, 2, 5) if high / low < 100 else (1,)
+    places = [step * 10.0**power for power in range(-6, 7) for step in steps]
+    ax.set_xticks([place for place in places if low <= place <= high])
     ax.xaxis.set_major_formatter(plt.matplotlib.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
     ax.xaxis.set_minor_formatter(plt.matplotlib.ticker.NullFormatter())
 
