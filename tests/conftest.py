@@ -4,6 +4,8 @@ import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Small models on a busy machine: threads that wait for each other take many times longer than one.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
