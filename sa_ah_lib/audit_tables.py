@@ -124,9 +124,8 @@ def _repeated_variances():
         f"3B: {numbers}",
         f"the 1.5B rows print the same for: {', '.join(same) or 'no method'}",
         "no" if same else "yes",
-        "Two models do not give four equal numbers, so one scale's are not its own. Which is not stated, and both "
-        "ratios "
-        "below, 3.6 and 2.6, divide by them.",
+        "Four equal numbers from two models are next to impossible, so one scale's are not its own. Which is not "
+        "stated, and both ratios below, 3.6 and 2.6, divide by them.",
     )
 
 

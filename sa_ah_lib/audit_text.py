@@ -199,8 +199,7 @@ def _trajectory():
         Check(
             "Section 5.3",
             "f₋ fluctuates between 0 and 1; at 1 the full AH discount applies",
-            f"Eq. 1's advantages sum to 0 in a group, so at most 3 of 4 are negative; largest printed "
-            f"{largest:g}",
+            f"Eq. 1's advantages sum to 0 in a group, so at most 3 of 4 are negative; largest printed {largest:g}",
             _yes(largest == 1),
             "f₋ = 1 cannot happen, so SA-AH-GRPO never becomes AH-GRPO.",
         ),

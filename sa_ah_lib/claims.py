@@ -67,10 +67,10 @@ def _all(judges, families):
         for one in judges:
             try:
                 if family is None:
-                    raise MissingData("no such runs were given")
+                    raise MissingData("such runs")
                 verdicts.append(one(family))
             except MissingData as missing:
-                verdicts.append(Verdict(UNDECIDABLE, f"{missing}"))
+                verdicts.append(Verdict(UNDECIDABLE, f"for want of {missing}"))
     words = [verdict.word for verdict in verdicts]
     word = NOT_SUPPORTED if NOT_SUPPORTED in words else UNDECIDABLE if UNDECIDABLE in words else SUPPORTED
     return Verdict(word, _joined(dict.fromkeys(verdict.reason for verdict in verdicts)))

@@ -174,9 +174,9 @@ def test_measured_runs_are_judged_beside_the_paper(tmp_path):
     page = audit.save(tmp_path, measured).read_text(encoding="utf-8")
     assert "Our runs: measured: micro-s (1.05M parameters) on made up, seed 123" in page and "seed 7" not in page
     claim = next(row for row in rows_of(page, 1) if row[0].startswith("SA-AH-GRPO improves"))
-    assert "no such runs" not in claim[5] and claim[4] in ("supported", "not supported", "undecidable")
+    assert "such runs" not in claim[5] and claim[4] in ("supported", "not supported", "undecidable")
     large = next(row for row in rows_of(page, 1) if row[0].startswith("Completions become shorter"))
-    assert large[4:] == ["undecidable", "no such runs were given"]
+    assert large[4:] == ["undecidable", "for want of such runs"]
 
 
 def test_the_page_is_escaped(tmp_path, monkeypatch):

@@ -130,7 +130,7 @@ def test_alphas_are_compared_with_their_own_baseline():
 def test_without_runs_nothing_is_decided():
     """Absent evidence is not evidence of absence."""
     for claim in claims.judge(LARGE, SMALL, None, None):
-        assert claim.by_measured == (UNDECIDABLE, "no such runs were given")
+        assert claim.by_measured == (UNDECIDABLE, "for want of such runs")
 
 
 @pytest.mark.parametrize("made", [
