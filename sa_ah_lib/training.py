@@ -96,7 +96,7 @@ def _run(config, directory, data_dir, progress, report_to):
     return runlog.read_run(directory)
 
 
-def configure(scale, method, seed=123, steps=0, data_dir="", overrides=None):
+def configure(scale, method, seed=123, steps=0, data_dir="", overrides=None, fast_inference=False):
     """The configuration that a notebook's parameters mean.
 
     Args:
@@ -104,8 +104,9 @@ def configure(scale, method, seed=123, steps=0, data_dir="", overrides=None):
         steps: 0 keeps the method's own number; zero-shot has none.
         data_dir: a GSM8K directory means that GSM8K is the data set, whatever the scale's own problems are.
         overrides: {field of ``RunConfig``: value}; they win over all of the above.
+        fast_inference: sample with Unsloth's vLLM, see ``vllm_rollouts``.
     """
-    changes = {"seed": seed}
+    changes = {"seed": seed, "fast_inference": fast_inference}
     if steps and method != "zero-shot":
         changes["steps"] = steps
     if data_dir:

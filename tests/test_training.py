@@ -204,3 +204,10 @@ def test_tensorboard_s_event_files_hold_the_logged_values(tiny, tmp_path):
     for key in ("reward", "sa_ah/weight", "kl"):
         assert [s.value for s in shown.Scalars(f"train/{key}")] == pytest.approx([row[key] for row in run.train])
     assert [s.step for s in shown.Scalars("eval/pass_at_1")] == [2]
+
+
+def test_fast_inference_is_a_parameter_that_reaches_the_run():
+    """A notebook's FAST_INFERENCE that stops half-way would sample without vLLM in silence."""
+    config = training.configure("micro-s", "grpo", fast_inference=True)
+    assert config.fast_inference and config.sibling("sa-ah-grpo").fast_inference
+    assert not training.configure("micro-s", "grpo").fast_inference
