@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from families import PROBLEMS, protocol, write_run
 
-from sa_ah_lib import audit, book, figures, loading, paper, tables
+from sa_ah_lib import audit, book, figures, loading, paper, seed_figures, tables
 from sa_ah_lib.config import preset
 from sa_ah_lib.runlog import set_aside
 
@@ -168,6 +168,7 @@ def test_a_second_run_without_torch_gives_the_same_bytes(executed):
 def test_the_committed_figures_are_those_of_the_published_logs(tmp_path):
     """figures/ and figures/logs drift apart as soon as nobody draws them again; `make figures` mends it."""
     plain(RUNS=str(ROOT / "figures" / "logs"), OUT=str(tmp_path))
+    seed_figures.main([str(ROOT / "figures" / "logs"), "--out", str(tmp_path / "seeds")])
     committed, drawn = contents(ROOT / "figures", without=("logs",)), contents(tmp_path)
     pinned = re.search(r"matplotlib==([\d.]+)", (ROOT / "pyproject.toml").read_text())[1]
     if pinned != figures.plt.matplotlib.__version__:
