@@ -91,7 +91,7 @@ def _help(comparison):
     metric, count = METRICS[comparison.metric], comparison.gain.count
     start = (
         f"{comparison.first} against {comparison.second}, {metric.label}: {gain_text(comparison)} over {count} paired "
-        f"seed{'' if count == 1 else 's'} (sign-flip p = {comparison.p_value:.3g})"
+        f"seed{'' if count == 1 else 's'}{_p_text(comparison)}"
     )
     small = f"a factor of {metric.margin:g}" if metric.ratio else f"{100 * metric.margin:g} points"
     outcome = verdict(comparison)
@@ -109,6 +109,10 @@ def _help(comparison):
     else:
         remedy = f"about {needed} seeds would show {small}"
     return f"{start}: undecidable at this many seeds; {remedy}."
+
+
+def _p_text(comparison):
+    return "" if math.isnan(comparison.p_value) else f" (sign-flip p = {comparison.p_value:.3g})"
 
 
 def _against_controls(sa, controls, metric):

@@ -314,7 +314,7 @@ def test_harm_is_called_harm():
 
 @pytest.mark.parametrize(
     ("count", "points", "advice"),
-    [(2, [3, 4], "at least 6 seeds are needed"), (1, [3], "over 1 paired seed ("),
+    [(2, [3, 4], "at least 6 seeds are needed"), (1, [3], "over 1 paired seed: "),
      (8, [8, -8] * 4, "seeds would show 2 points")],
 )  # fmt: skip
 def test_what_cannot_be_decided_is_said_with_what_it_takes(count, points, advice):
