@@ -47,16 +47,16 @@ def claim_rows(measured=()):
     return [[c.text, c.where, *c.by_paper, *c.by_measured] for c in claims(measured)]
 
 
-def html(measured=()):
-    """Both tables for a notebook."""
-    return Html(table(CHECK_HEADER, check_rows()) + table(CLAIM_HEADER, claim_rows(measured)))
+def html(measured=(), judged=None):
+    """Both tables for a notebook; ``judged``: the ``claim_rows`` of ``measured`` where they are there already."""
+    return Html(table(CHECK_HEADER, check_rows()) + table(CLAIM_HEADER, judged or claim_rows(measured)))
 
 
-def save(directory, measured=()):
-    """Write ``audit.md``; its path."""
+def save(directory, measured=(), judged=None):
+    """Write ``audit.md``; its path. ``judged`` as in ``html``."""
     told = [_fullest(measured, large) for large in (True, False)]
     ours = "; ".join(f.caption for f in told if f) or "no measured runs were given"
-    rows, judged = check_rows(), claim_rows(measured)
+    rows, judged = check_rows(), judged or claim_rows(measured)
     counts = ", ".join(f"{word} {sum(row[3] == word for row in rows)}" for word in ("yes", "partly", "no", "note"))
     text = "\n".join(
         [

@@ -2,7 +2,7 @@
 
 from itertools import chain, combinations
 
-from sa_ah_lib.audit_tables import Check
+from sa_ah_lib.audit_tables import Check, grade
 from sa_ah_lib.paper import LARGE, RAW_BASE, SMALL
 from sa_ah_lib.rewards import reward_parts
 
@@ -24,14 +24,14 @@ def _rewards():
             "Section 3.4",
             "full-credit example 7.5, partial-credit example 4.1",
             f"this project's rewards give {totals[0]:g} and {totals[1]:g}",
-            _yes(totals == [7.5, 4.1]),
+            grade(totals == [7.5, 4.1]),
             "For the second, a text without tags counts as its own reasoning block: read as empty, it would score 4.0.",
         ),
         Check(
             "Section 3.4",
             "r_format takes 11 values",
             f"the sums of 0.2, 0.3, 0.2, 0.3, with −0.5 and 1.5: {len(sums)}",
-            _yes(sums == set(FORMAT_SET)),
+            grade(sums == set(FORMAT_SET)),
             "The printed set is complete.",
         ),
     ]
@@ -76,7 +76,3 @@ def _outside():
             "The paper says so; no interval in it covers the variation between seeds.",
         ),
     ]
-
-
-def _yes(holds):
-    return "yes" if holds else "no"

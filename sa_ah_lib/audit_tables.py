@@ -21,6 +21,11 @@ class Check:
     why: str
 
 
+def grade(*parts):
+    """``Check.agrees``: yes where every part of a statement holds, no where none does, else partly."""
+    return "yes" if all(parts) else "partly" if any(parts) else "no"
+
+
 def checks():
     """Every check of the tables, in their order."""
     found = [
@@ -82,7 +87,7 @@ def _half_width_range():
         "Section 7",
         "95% CI of ±0.031 to ±0.042",
         f"±{low} to ±{high}",
-        "yes" if (low, high) == ("0.031", "0.042") else "no",
+        grade((low, high) == ("0.031", "0.042")),
         "These are intervals of one Pass@1; the interval of a difference is 1.4 times as wide, so 0.04 to 0.06, not "
         "0.02.",
     )
@@ -99,7 +104,7 @@ def _peaks():
         "Table 2 from Tables 3 and 4",
         "6 peaks and 6 finals",
         "all agree" if not wrong else f"differ: {wrong}",
-        "no" if wrong else "yes",
+        grade(not wrong),
         "Summary and checkpoints come from the same evaluations.",
     )
 
@@ -111,7 +116,7 @@ def _repeated_rows():
         "Table 5, rows α = 0 and 0.5",
         "the values of Table 4",
         "identical" if table_4 == table_5 else "different",
-        "yes" if table_4 == table_5 else "no",
+        grade(table_4 == table_5),
         "The sweep reuses the main runs; its rows are not independent repeats.",
     )
 
@@ -123,7 +128,7 @@ def _repeated_variances():
         "Table 2, Train Var and Mean KL",
         f"3B: {numbers}",
         f"the 1.5B rows print the same for: {', '.join(same) or 'no method'}",
-        "no" if same else "yes",
+        grade(not same),
         "Four equal numbers from two models are next to impossible, so one scale's are not its own. Which is not "
         "stated, and both ratios below, 3.6 and 2.6, divide by them.",
     )
@@ -151,7 +156,7 @@ def _base():
                 f"Section 4.1, {NAMES[scale]} base",
                 f"{BASE[scale]} of {PROBLEMS}",
                 f"{count:g} correct answers; raw {raw:g}",
-                "yes" if abs(count - round(count)) < 1e-6 else "no",
+                grade(abs(count - round(count)) < 1e-6),
                 "A Pass@1 over 500 problems is a multiple of 0.002. The base was measured at "
                 f"{RAW_BASE[scale]} and lowered by 0.015 by hand; the trained models were not.",
             )
@@ -162,7 +167,7 @@ def _base():
             "Table 2, 3B SA-AH-GRPO",
             f"final {final}, base {BASE[LARGE]}",
             f"raw base {RAW_BASE[LARGE]}: gain {float(final) - RAW_BASE[LARGE]:+.3f}",
-            "yes" if float(final) > RAW_BASE[LARGE] else "no",
+            grade(float(final) > RAW_BASE[LARGE]),
             "Against the base as measured, the 3B model ends where it began.",
         )
     )
@@ -175,7 +180,7 @@ def _partial():
         "Table 5 and Section 7, α = 0.25",
         "partial run, steps 30 to 60 only",
         f"{count} checkpoints are printed, to step {30 * count}",
-        "yes" if count == 2 else "no",
+        grade(count == 2),
         "Either the note or three of the values belong to another version of the run.",
     )
 
@@ -187,7 +192,7 @@ def _reward_units():
         "Tables 6 and 7, mean reward",
         "16 rollouts a step (Table 1)",
         f"rewards come in tenths: {fits[16]} of {len(means)} means are averages of 16, {fits[40]} are averages of 40",
-        "yes" if fits[16] >= fits[40] else "no",
+        grade(fits[16] >= fits[40]),
         "The logged means fit averages over 40 rollouts or a divisor of 40, such as 5 steps of 8. That is Table 1's "
         "batch "
         "read as 2 prompts a step, not 4.",

@@ -1,10 +1,8 @@
 """Statements of the paper's text held against its own tables. Needs no torch."""
 
-from sa_ah_lib.audit_tables import Check
+from sa_ah_lib.audit_tables import METHODS, Check, grade
 from sa_ah_lib.paper import BASE, CHECKPOINTS, DIAGNOSTICS, LARGE, PROBLEMS, RAW_BASE, SMALL, SUMMARY
 from sa_ah_lib.stats import half_width
-
-METHODS = ("grpo", "ah-grpo", "sa-ah-grpo")
 
 
 def checks():
@@ -30,7 +28,7 @@ def _ratios():
                 "Abstract and Section 5.1",
                 f"{printed}× lower training variance than {other} on 3B",
                 f"{ratio:.2f}×",
-                _yes(f"{ratio:.1f}" == printed),
+                grade(f"{ratio:.1f}" == printed),
                 "The arithmetic holds for the numbers as printed; see Table 2 above for "
                 "the four that are printed twice.",
             )
@@ -44,7 +42,7 @@ def _gain():
         "Abstract and Section 5.1",
         "+4.9 points over zero-shot on 1.5B",
         f"+{gain:.1f}; over the raw base +{raw:.1f}",
-        _grade(f"{gain:.1f}" == "4.9", f"{raw:.1f}" == "4.9"),
+        grade(f"{gain:.1f}" == "4.9", f"{raw:.1f}" == "4.9"),
         "The arithmetic holds against the base lowered by hand; a third of the gain is that adjustment.",
     )
 
@@ -60,7 +58,7 @@ def _contribution():
         "higher final Pass@1 and lower training variance than both GRPO and AH-GRPO",
         f"finals (GRPO, AH, SA) 3B {', '.join(finals[LARGE])}, 1.5B {', '.join(finals[SMALL])}; variances "
         f"3B {', '.join(spread[LARGE])}, 1.5B {', '.join(spread[SMALL])}",
-        _yes(holds),
+        grade(holds),
         "On 3B the final is not higher; on 1.5B the variance is not lower. Each half holds on one model.",
     )
 
@@ -76,35 +74,35 @@ def _alphas():
             "Section 5.2 and Figure 4",
             "α = 0.10 achieves the highest peak (0.670)",
             f"peaks of α = 0.10, 0.25, 0.50: {listed(peaks)}",
-            _yes(peaks[0.1] == max(peaks.values())),
+            grade(peaks[0.1] == max(peaks.values())),
             "0.25 and 0.50 peak higher.",
         ),
         Check(
             "Section 5.2",
             "α = 0.50 has a slightly lower peak but better final accuracy than α = 0.10",
             f"peaks {peaks[0.5]:.3f} and {peaks[0.1]:.3f}, finals {finals[0.5]:.3f} and {finals[0.1]:.3f}",
-            _grade(peaks[0.5] < peaks[0.1], finals[0.5] > finals[0.1]),
+            grade(peaks[0.5] < peaks[0.1], finals[0.5] > finals[0.1]),
             "The peak is higher, not lower; the final is better.",
         ),
         Check(
             "Section 5.2 and Conclusion",
             "positive α outperforms α = −0.25",
             f"peaks {listed(peaks)} against {peaks[-0.25]:.3f}; finals {listed(finals)} against {finals[-0.25]:.3f}",
-            _yes(min(peaks[a] for a in positive) > peaks[-0.25] and min(finals[a] for a in positive) > finals[-0.25]),
+            grade(min(peaks[a] for a in positive) > peaks[-0.25] and min(finals[a] for a in positive) > finals[-0.25]),
             "The order holds; the claims below say whether N = 500 can tell it from chance.",
         ),
         Check(
             "Conclusion",
             "positive entropy-discounting is beneficial",
             f"finals {listed(finals)}; GRPO (α = 0) {finals[0.0]:.3f}",
-            _yes(min(finals[a] for a in positive) > finals[0.0]),
+            grade(min(finals[a] for a in positive) > finals[0.0]),
             "Every positive α ends below GRPO; their peaks are 0.002 to 0.008 above GRPO's.",
         ),
         Check(
             "Section 5.2",
             "α = −0.25 degrades below the baseline in later training steps",
             f"below {BASE[SMALL]} at steps {', '.join(map(str, below))}; {sweep[-0.25][3]:.3f} at step 120",
-            _grade(*(step in below for step in (90, 120, 150))),
+            grade(*(step in below for step in (90, 120, 150))),
             "Against the raw base 0.652 every checkpoint of it is below, and so are those of most other runs at some "
             "step.",
         ),
@@ -122,7 +120,7 @@ def _accuracy():
             "Section 5.1",
             "final Pass@1 of all methods within 0.844 to 0.862 on 3B",
             f"finals {spread(finals)}; all checkpoints {spread(everything)}",
-            _grade(min(finals) >= 0.844 and max(finals) <= 0.862, (min(finals), max(finals)) == (0.844, 0.862)),
+            grade(min(finals) >= 0.844 and max(finals) <= 0.862, (min(finals), max(finals)) == (0.844, 0.862)),
             "0.862 is a peak; the finals lie within 0.002 of each other.",
         ),
         Check(
@@ -131,14 +129,14 @@ def _accuracy():
             f"finals +{min(finals) - BASE[LARGE]:.3f} to "
             f"+{max(finals) - BASE[LARGE]:.3f}; over the raw base {min(finals) - RAW_BASE[LARGE]:+.3f} to "
             f"{max(finals) - RAW_BASE[LARGE]:+.3f}",
-            _yes(min(finals) - BASE[LARGE] > half_width(BASE[LARGE], PROBLEMS)),
+            grade(min(finals) - BASE[LARGE] > half_width(BASE[LARGE], PROBLEMS)),
             "All gains are inside one ±0.032 interval.",
         ),
         Check(
             "Abstract and Conclusion",
             "SA-AH-GRPO matches GRPO's and AH-GRPO's peak on 3B",
             f"peaks {peaks[2]:.3f}, {peaks[0]:.3f}, {peaks[1]:.3f}",
-            _yes(apart < 0.02),
+            grade(apart < 0.02),
             f"Within {apart:.3f} of either, inside the 0.02 that Section 7 says to read with caution.",
         ),
     ]
@@ -154,14 +152,14 @@ def _divergence():
             "mean KL below 0.010 for all methods",
             f"largest mean {max(averages):.5f}; single rows "
             + ", ".join(f"{kl:.5f} at step {step}" for step, kl in above),
-            _yes(max(averages) < 0.010),
+            grade(max(averages) < 0.010),
             "True of run means; single logged steps go up to twice that.",
         ),
         Check(
             "Section 5.1",
             "slightly higher mean KL of SA-AH-GRPO than of AH-GRPO on 3B",
             f"{ratio:.2f} times",
-            _grade(ratio > 1, 1 < ratio < 1.25),
+            grade(ratio > 1, 1 < ratio < 1.25),
             "Half as much again; SA-AH-GRPO also ran 30 steps longer, and AH-GRPO's number is one of those printed "
             "twice.",
         ),
@@ -186,28 +184,28 @@ def _trajectory():
             "reward 6.82 ± 0.81 to 7.09 ± 0.24, length 243 to 171, entropy 0.029 to 0.009 on 3B",
             f"{first[1]:.3f} ± {first[2]:.3f} to {last[1]:.3f} ± {last[2]:.3f}, {first[8]} to {last[8]}, {first[4]} "
             f"to {last[4]}",
-            _yes(all(abs(a - b) <= digit for a, b, digit in ends)),
+            grade(all(abs(a - b) <= digit for a, b, digit in ends)),
             "The ends agree with Table 6. Between them length rises to 250 (step 90), and the reward is not monotone.",
         ),
         Check(
             "Section 5.3",
             "std below 0.25 throughout later training",
             ", ".join(f"{s:.3f} at {n}" for n, s in late.items()),
-            _yes(max(late.values()) < 0.25),
+            grade(max(late.values()) < 0.25),
             "Step 120 is twice that.",
         ),
         Check(
             "Section 5.3",
             "f₋ fluctuates between 0 and 1; at 1 the full AH discount applies",
             f"Eq. 1's advantages sum to 0 in a group, so at most 3 of 4 are negative; largest printed {largest:g}",
-            _yes(largest == 1),
+            grade(largest == 1),
             "f₋ = 1 cannot happen, so SA-AH-GRPO never becomes AH-GRPO.",
         ),
         Check(
             "Section 5.3",
             "f₋ = 0: all rollouts are above average",
             f"beside f₋ = 0, Table 6 prints std {', '.join(f'{s:.3f}' for s in idle)}",
-            _yes(not any(idle)),
+            grade(not any(idle)),
             "Not all can be above their average. f₋ = 0 means equal rewards within the group (or a reward threshold "
             "that "
             "silences it), so the ± is of other rollouts than f₋.",
@@ -216,7 +214,7 @@ def _trajectory():
             "Section 5.3",
             "w̄ stays above 0.5, so gradients on negative rollouts are not suppressed",
             f"smallest w̄ {weights[LARGE]:.3f} (3B), {weights[SMALL]:.3f} (1.5B); smallest w̄₋ {negative:.3f}",
-            _grade(min(weights.values()) > 0.5, negative > 0.5),
+            grade(min(weights.values()) > 0.5, negative > 0.5),
             "w̄ counts the weights of 1 on the other rollouts; on negative ones the mean falls to a seventh.",
         ),
     ]
@@ -230,17 +228,8 @@ def _curriculum():
         "the discount anneals as entropy falls",
         f"3B w̄₋ {negative[LARGE][0]} to {negative[LARGE][-1]}; 1.5B w̄ {first[5]} to {last[5]}, w̄₋ {first[6]} to "
         f"{last[6]} with {before[6]} at step {before[0]}",
-        _grade(*(weights == sorted(weights) for weights in negative.values())),
+        grade(*(weights == sorted(weights) for weights in negative.values())),
         "Visible on 3B. On 1.5B the mean weight ends where it began. GRPO's entropies are not printed, so nothing "
         "shows that "
         "the entropy falls less, or more, because of the discount.",
     )
-
-
-def _yes(holds):
-    return "yes" if holds else "no"
-
-
-def _grade(*parts):
-    """Yes where every part of a statement holds, no where none does, else partly."""
-    return "yes" if all(parts) else "partly" if any(parts) else "no"

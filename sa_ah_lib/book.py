@@ -57,8 +57,9 @@ class Book:
 
     def audit(self, audit, measured):
         """Write ``audit.md`` and show it."""
-        self.paths.append(audit.save(self.directory, measured))
-        return audit.html(measured)
+        judged = audit.claim_rows(measured)
+        self.paths.append(audit.save(self.directory, measured, judged))
+        return audit.html(measured, judged)
 
     def _note(self, what, folder, problem):
         # One bad log costs its own artefact, never the rest of the notebook.

@@ -35,8 +35,8 @@ class RunLog:
     def __init__(self, directory, config, environment):
         self.directory = Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
-        _write_json(self.directory / "config.json", config.to_dict())
-        _write_json(self.directory / "environment.json", environment)
+        write_json(self.directory / "config.json", config.to_dict())
+        write_json(self.directory / "environment.json", environment)
         self._open()
 
     def _open(self):
@@ -58,7 +58,7 @@ class RunLog:
     def finish(self, summary):
         """Mark the run complete; ``is_finished`` looks for this file, written last."""
         self.close()
-        _write_json(self.directory / "finished.json", _finite(summary))
+        write_json(self.directory / "finished.json", _finite(summary))
 
     def close(self):
         for file in self._files.values():
@@ -227,7 +227,8 @@ def _read_config(path):
         raise ValueError(f"{path}: {error}") from error
 
 
-def _write_json(path, values):
+def write_json(path, values):
+    """Write ``values`` as a JSON file, whole or not at all."""
     _replace(Path(path), (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode())
 
 

@@ -13,6 +13,8 @@ import numpy as np
 from scipy import stats
 from statsmodels.stats.power import TTestPower
 
+from sa_ah_lib.stats import second_half
+
 RESAMPLES, RNG_SEED = 2000, 123
 MIN_SEEDS = 6
 """Fewer pairs decide nothing here: no sign-flip test of less than six can reach p < 0.05."""
@@ -50,7 +52,7 @@ def final_pass_at_1(run):
 def training_variance(run):
     """The paper's: variance of the mean reward a step over the second half of the steps; None where it is 0."""
     rewards = run.curve("reward")[1]
-    return float(np.var(rewards[len(rewards) // 2 :])) or None if len(rewards) > 3 else None
+    return float(np.var(second_half(rewards))) or None if len(rewards) > 3 else None
 
 
 METRICS = {

@@ -218,12 +218,9 @@ def _describe(error):
 
 
 def _write_record(cell, **values):
-    """Replace the record whole, so that no reader meets half a file."""
     known = {"notebook": Path(cell.notebook).stem, "parameters": cell.parameters}
     values = {**known, "pid": os.getpid(), "host": socket.gethostname(), "runs": [], **values}
-    temporary = cell.path(".json.tmp")
-    temporary.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(temporary, cell.path(".json"))
+    runlog.write_json(cell.path(".json"), values)
 
 
 def _end_with_the_sweep():

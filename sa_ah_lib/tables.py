@@ -197,13 +197,11 @@ def _pairs(family):
             if common:
                 step = max(common)
                 found.append((METHOD_LABELS[first], METHOD_LABELS[second], str(step), *compare(a, step, b, step)))
-            if max(a.pass_at_1) != max(b.pass_at_1):
-                steps = max(a.pass_at_1), max(b.pass_at_1)
+            if a.last != b.last:
                 labels = METHOD_LABELS[first], METHOD_LABELS[second]
-                found.append((*labels, f"{steps[0]}, {steps[1]}", *compare(a, steps[0], b, steps[1])))
+                found.append((*labels, f"{a.last}, {b.last}", *compare(a, a.last, b, b.last)))
         if a.base is not None:
-            step = max(a.pass_at_1)
-            found.append((METHOD_LABELS[first], METHOD_LABELS["zero-shot"], str(step), *compare(a, step, a, 0)))
+            found.append((METHOD_LABELS[first], METHOD_LABELS["zero-shot"], str(a.last), *compare(a, a.last, a, 0)))
     return found
 
 
