@@ -5,9 +5,9 @@ Needs no torch.
 
 import math
 
-from sa_ah_lib.comparison import arm_of
+from sa_ah_lib.comparison import arm_of, reference_of
 from sa_ah_lib.config import CONTROLS
-from sa_ah_lib.seeds import METRICS, MIN_SEEDS, compare, interquartile_mean, seeds_needed, verdict
+from sa_ah_lib.seeds import METRICS, MIN_SEEDS, VERDICTS, compare, interquartile_mean, seeds_needed, verdict
 
 # Controls that take the entropy, its place, or both away and still discount failures alone.
 WITHOUT_ENTROPY = ("control-scalar", "control-position", "control-shuffled")
@@ -15,18 +15,22 @@ WITHOUT_ENTROPY = ("control-scalar", "control-position", "control-shuffled")
 
 def paragraph(arms):
     """The answer in words, from the arms of ``comparison.arms``."""
-    grpo, sa = arm_of(arms, "grpo"), arm_of(arms, "sa-ah-grpo")
+    sa = arm_of(arms, "sa-ah-grpo")
+    grpo = reference_of(sa, arms) if sa else arm_of(arms, "grpo")
     if grpo is None or sa is None:
         missing = " and ".join(name for name, arm in (("GRPO", grpo), ("SA-AH-GRPO", sa)) if arm is None)
         return f"Whether SA-AH-GRPO helps cannot be told without runs of {missing}."
     found = {metric: compare(sa, grpo, metric) for metric in METRICS}
     verdicts = {metric: verdict(comparison) for metric, comparison in found.items()}
     sentences = [_help(comparison) for comparison in found.values()]
+    settings = [arm for arm in arms if arm.config.method == "sa-ah-grpo"]
+    for metric in METRICS if len(settings) > 1 else ():
+        sentences.append(_over_settings(settings, arms, metric))
     controls = [arm for arm in arms if arm.config.method in CONTROLS]
     helped = [metric for metric in METRICS if verdicts[metric] == "supported"]
     for metric in METRICS if controls else ():
         sentences.append(_against_controls(sa, controls, metric))
-    if not controls:
+    if not controls and len(settings) == 1:
         sentences.append("No control was run, so nothing is said about why.")
     for metric in helped:
         sentences += _why(sa, arms, metric)
@@ -43,16 +47,16 @@ def paragraph(arms):
 def comparison_table(arms, reference="grpo"):
     """(header, rows): per arm both metrics' interquartile means, the paired comparison with ``reference``, the weights.
 
+    An arm is compared with the ``reference`` arm of its own setting, where there is one.
     The last two columns are the mean logged weight of discounted tokens, and of Eq. 5 on the same tokens; "—" where a
     run was logged without them.
     """
-    anchor = arm_of(arms, reference)
     header = ["arm", "seeds"]
     for metric in METRICS.values():
         header += [f"{metric.label}, IQM [95%]", "paired gain [95%]", "P(better) [95%]", "sign-flip p", "a benefit is"]
     rows = []
     for arm in arms:
-        row = [arm.label, len(arm.runs)]
+        row, anchor = [arm.label, len(arm.runs)], reference_of(arm, arms, reference)
         for metric in METRICS:
             row.append(_estimate_text(interquartile_mean(arm, metric)))
             if anchor is None or arm is anchor:
@@ -115,14 +119,26 @@ def _p_text(comparison):
     return "" if math.isnan(comparison.p_value) else f" (sign-flip p = {comparison.p_value:.3g})"
 
 
+def _over_settings(settings, arms, metric):
+    pairs = [(arm, reference_of(arm, arms)) for arm in settings]
+    found = [compare(arm, grpo, metric, len(pairs)) for arm, grpo in pairs]
+    return (
+        f"Over {len(settings)} settings of it, each against GRPO in its own, a benefit in {METRICS[metric].label} is "
+        f"{_by_verdict(found, {outcome: f'{outcome} for' for outcome in VERDICTS})}."
+    )
+
+
 def _against_controls(sa, controls, metric):
-    groups = {"supported": [], "not supported": [], "undecidable": []}
-    for arm in controls:
-        comparison = compare(sa, arm, metric, len(controls))
-        groups[verdict(comparison)].append(f"{arm.label} ({gain_text(comparison)})")
     words = {"supported": "it is better than", "not supported": "it is no better than", "undecidable": "undecided:"}
-    parts = [f"{words[outcome]} {', '.join(names)}" for outcome, names in groups.items() if names]
-    return f"Beside its controls in {METRICS[metric].label}, {'; '.join(parts)}."
+    found = [compare(sa, arm, metric, len(controls)) for arm in controls]
+    return f"Beside its controls in {METRICS[metric].label}, {_by_verdict(found, words, second=True)}."
+
+
+def _by_verdict(found, words, second=False):
+    """"WORD a (gain), b (gain); WORD c (gain)" of comparisons, by what they decide."""
+    groups = {outcome: [c for c in found if verdict(c) == outcome] for outcome in VERDICTS}
+    named = lambda c: f"{c.second if second else c.first} ({gain_text(c)})"  # noqa: E731
+    return "; ".join(f"{words[o]} {', '.join(map(named, group))}" for o, group in groups.items() if group)
 
 
 def _why(sa, arms, metric):

@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass, fields
 
-from sa_ah_lib.config import METHOD_LABELS, METHODS, SCALES, RunConfig
+from sa_ah_lib.config import METHOD_LABELS, METHODS, SCALES, RunConfig, preset
+
+# What makes a method; all else is the setting it was run in.
+METHOD_FIELDS = ("method", "scope", "alpha", "rule")
 
 
 @dataclass(frozen=True)
@@ -14,18 +17,19 @@ class Arm:
     runs: dict
 
 
-def expand(base, methods, seeds, vary=None, varied="sa-ah-grpo", alpha=None):
+def expand(base, methods, seeds, vary=None, varied=("sa-ah-grpo",), alpha=None):
     """The configurations of a comparison: every method at ``base``'s length, every seed, seed by seed.
 
     Args:
         base: a trained method's ``RunConfig``; all else is kept from it.
         alpha: of every method that has one; None keeps each method's own.
-        vary: {field: values}; each value is one more arm of the method ``varied``, one field changed at a time.
+        vary: {field: values}; each value is one more arm of each method in ``varied``, one field changed at a time.
     """
     strength = lambda method: alpha if METHODS.get(method, {}).get("alpha") else None  # noqa: E731
     arms = [base.sibling(method, strength(method)).replace(steps=base.steps) for method in methods]
-    anchor = base.sibling(varied, strength(varied)).replace(steps=base.steps)
-    arms += [anchor.replace(**{field: value}) for field, values in (vary or {}).items() for value in values]
+    plain = [base.sibling(method, strength(method)).replace(steps=base.steps) for method in varied]
+    changes = [{field: value} for field, values in (vary or {}).items() for value in values]
+    arms += [arm.replace(**change) for change in changes for arm in plain]
     return [arm.replace(seed=seed) for seed in dict.fromkeys(seeds) for arm in dict.fromkeys(arms)]
 
 
@@ -50,24 +54,67 @@ def arms(runs):
 
 
 def by_family(runs):
-    """{name: arms of two seeds or more} of runs that differ in method, rule and seed alone, GRPO in each.
+    """{name: arms of two seeds or more}: the methods at one strength, then the settings of SA-AH-GRPO beside GRPO's.
 
-    The name is scale, steps and alpha, with a hash where these are not enough. SA-AH-GRPO's own 180 steps are not
-    compared with GRPO's 150.
+    Methods are compared where they differ in method, rule and seed alone; the name is scale, steps and alpha, with a
+    hash where these are not enough. SA-AH-GRPO's own 180 steps are not compared with GRPO's 150.
     """
-    families = {}
-    for run in runs:
-        if run.config.steps:
-            grpo = run.config.replace(method="grpo", scope="none", alpha=0.0, rule="cumulative", seed=0)
-            families.setdefault(grpo, []).append(run)
-    named = {}
-    for grpo, members in families.items():
+    trained = [run for run in runs if run.config.steps]
+    settings, named = _settings(trained), {}
+    for grpo, members in _grouped(trained, _as_grpo).items():
         for alpha in sorted({run.config.alpha for run in members} - {0.0}):
-            kept = [arm for arm in arms([r for r in members if r.config.alpha in (0.0, alpha)]) if len(arm.runs) > 1]
-            if len(kept) > 1:
+            kept = _repeated([run for run in members if run.config.alpha in (0.0, alpha)])
+            alone = {arm.config.method for arm in kept} <= {"grpo", "sa-ah-grpo"}
+            if len(kept) > 1 and not (alone and _settings_name(grpo) in settings):
                 name = f"{grpo.scale}-{grpo.steps}steps-a{alpha:g}"
                 named[name if name not in named else f"{name}-{grpo.run_id[-8:]}"] = kept
-    return named
+    return {**named, **settings}
+
+
+def _settings(runs):
+    """Comparisons of two or more settings of SA-AH-GRPO at one scale and length: the usual first, then by alpha."""
+    pair = [run for run in runs if run.config.method in ("grpo", "sa-ah-grpo")]
+    pair.sort(key=lambda run: (_changed(run.config), run.config.alpha))
+    found = {name: _repeated(members) for name, members in _grouped(pair, _settings_name).items()}
+    count = lambda arms: sum(arm.config.method == "sa-ah-grpo" for arm in arms)  # noqa: E731
+    return {name: arms for name, arms in found.items() if count(arms) > 1}
+
+
+def _settings_name(config):
+    return f"{config.scale}-{config.steps}steps-settings"
+
+
+def _changed(config):
+    """Names of the fields in which a run differs from its scale's preset, whatever its alpha, length and seed."""
+    usual = preset(config.scale, config.method, seed=config.seed, steps=config.steps)
+    names = [f.name for f in fields(config) if getattr(config, f.name) != getattr(usual, f.name)]
+    return [name for name in names if name not in METHOD_FIELDS]
+
+
+def _as_grpo(config):
+    return config.replace(method="grpo", scope="none", alpha=0.0, rule="cumulative", seed=0)
+
+
+def _grouped(runs, key):
+    groups = {}
+    for run in runs:
+        groups.setdefault(key(run.config), []).append(run)
+    return groups
+
+
+def _repeated(runs):
+    """The arms of two seeds or more."""
+    return [arm for arm in arms(runs) if len(arm.runs) > 1] if runs else []
+
+
+def reference_of(arm, arms, method="grpo"):
+    """The arm of ``method`` whose setting is nearest to an arm's, or None: what a change of both is judged against.
+
+    A temperature, say, changes GRPO too; a weight's alpha does not.
+    """
+    setting = lambda config: [getattr(config, f.name) for f in fields(config) if f.name not in METHOD_FIELDS]  # noqa: E731
+    distance = lambda other: sum(a != b for a, b in zip(setting(arm.config), setting(other.config), strict=True))  # noqa: E731
+    return min((other for other in arms if other.config.method == method), key=distance, default=None)
 
 
 def arm_of(arms, method):

@@ -5,13 +5,14 @@
 
 import argparse
 import csv
+from functools import partial
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 
 from sa_ah_lib.answer import comparison_table, paragraph
-from sa_ah_lib.comparison import arm_of, by_family
+from sa_ah_lib.comparison import arm_of, by_family, reference_of
 from sa_ah_lib.figures import METHOD_STYLE, STYLE, save_pictures
 from sa_ah_lib.loading import load
 from sa_ah_lib.seeds import METRICS, compare, interquartile_mean, performance_profile, scores
@@ -48,13 +49,14 @@ def plot_scores(arms, metric, ax=None):
 def plot_gains(arms, metric, reference="grpo", ax=None):
     """Paired differences (or ratios) from the ``reference`` method: each seed's (small), the mean and its 95% interval.
 
+    An arm is compared with the reference of its own setting, where there is one.
     The grey band is the metric's margin: what lies in it is too small to matter.
     """
     ax = ax or plt.subplots()[1]
     rule, anchor = METRICS[metric], arm_of(arms, reference)
     if anchor is None:
         raise ValueError(f"arms must hold the reference {reference!r}. Got {[arm.config.method for arm in arms]}.")
-    others = [arm for arm in arms if arm is not anchor]
+    others = [arm for arm in arms if arm.config.method != reference]
     sign = 1 if rule.larger_is_better else -1
     show = lambda gains: np.exp(sign * np.asarray(gains)) if rule.ratio else 100 * sign * np.asarray(gains)  # noqa: E731
     band = show([-rule.least_gain, rule.least_gain])
@@ -62,7 +64,7 @@ def plot_gains(arms, metric, reference="grpo", ax=None):
     ax.axvline(show([0])[0], color="0.35", linewidth=0.8, zorder=1)
     styles = dict(zip([arm.label for arm in arms], _styles(arms), strict=True))
     for row, arm in enumerate(others):
-        comparison, style = compare(arm, anchor, metric), styles[arm.label]
+        comparison, style = compare(arm, reference_of(arm, arms, reference), metric), styles[arm.label]
         points = show(list(comparison.gains.values()))
         ax.plot(points, [row + 0.22] * len(points), "|", color=style["color"], alpha=0.6, markersize=4)
         gain = comparison.gain
@@ -105,9 +107,9 @@ def overview(arms, width=6.9):
 
 
 def profiles(arms, width=6.9):
-    """Performance profiles of the paper's methods in both metrics; a figure ``width`` inches wide."""
+    """Performance profiles of the paper's methods, one arm each, in both metrics; a figure ``width`` inches wide."""
     figure, axes = _axes(width, 2.4, sharey=False)
-    chosen = [arm for arm in arms if arm.config.method in METHOD_STYLE] or arms
+    chosen = [arm for arm in map(partial(arm_of, arms), METHOD_STYLE) if arm is not None] or arms
     for ax, metric in zip(axes, METRICS, strict=True):
         plot_profile(chosen, metric, ax)
     return _captioned(figure, arms, width)
@@ -115,7 +117,8 @@ def profiles(arms, width=6.9):
 
 def summary(arms, width=6.9):
     """Does SA-AH-GRPO help, and why: it, AH-GRPO and the controls against GRPO; a figure ``width`` inches wide."""
-    return _pair(arms, lambda a, metric, ax: plot_gains(a, metric, "grpo", ax), len(arms) - 1, width)
+    rows = sum(arm.config.method != "grpo" for arm in arms)
+    return _pair(arms, lambda a, metric, ax: plot_gains(a, metric, "grpo", ax), rows, width)
 
 
 def _pair(arms, draw, rows, width):
@@ -188,8 +191,19 @@ def _plain_log(ax):
     ax.xaxis.set_minor_formatter(plt.matplotlib.ticker.NullFormatter())
 
 
+def _pictures(arms):
+    """(name, function) of what there is to draw: no differences without GRPO, no profiles of several settings."""
+    methods = [arm.config.method for arm in arms]
+    pictures = {"seeds": overview, "profiles": profiles, "summary": summary}
+    if len(set(methods)) < len(methods):
+        del pictures["profiles"]
+    if "grpo" not in methods or set(methods) == {"grpo"}:
+        del pictures["summary"]
+    return pictures.items()
+
+
 def main(arguments=None):
-    """The command line: the three figures of every comparison over seeds, and its answer in words."""
+    """The command line: the figures of every comparison over seeds, and its answer in words."""
     parser = argparse.ArgumentParser(description="Draw comparisons over seeds from run directories.")
     parser.add_argument("runs", nargs="+", help="directories that hold runs")
     parser.add_argument("--out", default="figures", help="where the PNG and SVG files go")
@@ -200,10 +214,9 @@ def main(arguments=None):
     if not families:
         print(f"no method with two seeds or more below {options.runs}; nothing to draw.")
     for name, arms in families.items():
-        for kind, draw in (("seeds", overview), ("profiles", profiles), ("summary", summary)):
-            if kind != "summary" or (arm_of(arms, "grpo") is not None and len(arms) > 1):
-                with plt.style.context(STYLE):
-                    print(*save_pictures(draw(arms), options.out, f"{kind}-{name}"), sep="\n")
+        for kind, draw in _pictures(arms):
+            with plt.style.context(STYLE):
+                print(*save_pictures(draw(arms), options.out, f"{kind}-{name}"), sep="\n")
         with open(Path(options.out) / f"seeds-{name}.csv", "w", newline="", encoding="utf-8") as file:
             header, rows = comparison_table(arms)
             csv.writer(file, lineterminator="\n").writerows([header, *rows])

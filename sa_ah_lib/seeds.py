@@ -20,6 +20,9 @@ MIN_SEEDS = 6
 """Fewer pairs decide nothing here: no sign-flip test of less than six can reach p < 0.05."""
 
 
+VERDICTS = ("supported", "not supported", "undecidable")
+
+
 @dataclass(frozen=True)
 class Metric:
     """One number a run: how to read it (None where the run has none), which way is better, and what matters.

@@ -156,6 +156,23 @@ def test_the_command_draws_comparisons_and_the_same_bytes_again(tmp_path, capsys
     assert "at least 6 seeds are needed" in capsys.readouterr().out
 
 
+def test_settings_are_drawn_against_grpo_in_their_own(tmp_path):
+    """A temperature's own effect shown as SA-AH-GRPO's, or an arm of GRPO in a row of differences from GRPO."""
+    runs = []
+    for changes, points in (({}, 2), ({"temperature": 0.7}, 9)):
+        runs += family("grpo", [count + 5 * (points - 2) for count in COUNTS], steps=12, **changes)
+        runs += family("sa-ah-grpo", [count + 5 * points for count in COUNTS], steps=12, **changes)
+    ((name, arms),) = comparison.by_family(runs).items()
+    ax = seed_figures.plot_gains(arms, "pass_at_1")
+    assert names(ax) == ["SA-AH-GRPO", "SA-AH-GRPO, temperature = 0.7"]
+    assert [mark.get_xdata()[0] for mark in marks(ax)] == [pytest.approx(2), pytest.approx(2)]
+    for run in runs:
+        write(tmp_path / "runs", run)
+    seed_figures.main([str(tmp_path / "runs"), "--out", str(tmp_path / "out")])
+    kinds = {path.name.split("-")[0] for path in (tmp_path / "out").iterdir()}
+    assert name == "micro-s-12steps-settings" and kinds == {"seeds", "summary"}
+
+
 def test_the_command_says_when_there_is_nothing_to_draw(tmp_path, capsys):
     """Published logs of one seed each must not stop `make figures`."""
     write(tmp_path, family("grpo", COUNTS[:1])[0])

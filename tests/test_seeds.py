@@ -68,7 +68,7 @@ def test_a_variation_equal_to_its_method_is_run_once():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [((["sa-ah-gpro"], [1]), "method must be one of"), ((["grpo"], [1], {"alhpa": [1.0]}), r"unknown \['alhpa'\]"),
-     ((["grpo"], [1], {"alpha": [0.1]}, "grpo"), "alpha must be 0 where scope is 'none'")],
+     ((["grpo"], [1], {"alpha": [0.1]}, ["grpo"]), "alpha must be 0 where scope is 'none'")],
 )  # fmt: skip
 def test_what_cannot_be_run_is_refused_before_anything_is(arguments, message):
     with pytest.raises(ValueError, match=message):
@@ -102,11 +102,50 @@ def test_families_do_not_mix_lengths_or_settings():
     runs += [made_run("ah-grpo", 0, steps=150), made_run("grpo", 5, scale="micro-l"), made_run("zero-shot", steps=0)]
     runs += family("sa-ah-grpo", CORRECT[:2], steps=150, alpha=4.0)
     found = comparison.by_family(runs)
-    assert list(found) == ["micro-s-150steps-a0.5", "micro-s-150steps-a4"]
+    runs += family("control-scalar", CORRECT[:2], steps=150, alpha=4.0)
+    found = comparison.by_family(runs)
     labels = {name: [arm.label for arm in arms] for name, arms in found.items()}
-    assert labels["micro-s-150steps-a0.5"] == ["GRPO", "SA-AH-GRPO"]
-    assert labels["micro-s-150steps-a4"] == ["GRPO", "SA-AH-GRPO, α = 4"]
+    assert labels == {
+        "micro-s-150steps-a4": ["GRPO", "SA-AH-GRPO, α = 4", "One scalar, α = 4"],
+        "micro-s-150steps-settings": ["GRPO", "SA-AH-GRPO", "SA-AH-GRPO, α = 4"],
+    }
     assert {arm.config.steps for arms in found.values() for arm in arms} == {150}
+
+
+def test_one_setting_is_a_family_and_more_are_a_comparison_of_settings():
+    """A picture for every alpha of a sweep hides the sweep; the usual setting comes first, then alphas in order."""
+    grpo, sa = family("grpo", CORRECT[:2], steps=12), family("sa-ah-grpo", CORRECT[:2], steps=12)
+    assert list(comparison.by_family(grpo + sa)) == ["micro-s-12steps-a0.5"]
+    for changes in ({"entropy_top_k": 20}, {"alpha": 4.0}, {"alpha": 1.0}):
+        sa = family("sa-ah-grpo", CORRECT[:2], steps=12, **changes) + sa
+    ((name, arms),) = comparison.by_family(sa + grpo).items()
+    assert name == "micro-s-12steps-settings"
+    assert [arm.label.replace("SA-AH-GRPO", "SA") for arm in arms] == [
+        "GRPO", "SA", "SA, α = 1", "SA, α = 4", "SA, entropy_top_k = 20"
+    ]  # fmt: skip
+
+
+def test_a_setting_is_compared_with_grpo_in_the_same_setting():
+    """SA-AH-GRPO at temperature 0.7 against GRPO at 1.0 would measure the temperature."""
+    cold = {"temperature": 0.7}
+    runs = family("grpo", CORRECT) + family("sa-ah-grpo", plus(CORRECT, [8] * 8))
+    runs += family("grpo", plus(CORRECT, [5] * 8), **cold) + family("sa-ah-grpo", plus(CORRECT, [9] * 8), **cold)
+    runs += family("sa-ah-grpo", plus(CORRECT, [2] * 8), entropy_top_k=20)
+    arms = comparison.arms(runs)
+    against = {arm.label: comparison.reference_of(arm, arms).label for arm in arms}
+    assert against == {
+        "GRPO": "GRPO", "GRPO, temperature = 0.7": "GRPO, temperature = 0.7", "SA-AH-GRPO": "GRPO",
+        "SA-AH-GRPO, temperature = 0.7": "GRPO, temperature = 0.7", "SA-AH-GRPO, entropy_top_k = 20": "GRPO",
+    }  # fmt: skip
+    gains = {row[0]: row[3].split(" [")[0] for row in answer.comparison_table(arms)[1]}
+    assert list(gains.values()) == ["—", "—", "+8.0 points", "+4.0 points", "+2.0 points"]
+    assert comparison.reference_of(arms[0], arms, "ah-grpo") is None
+
+
+def test_a_field_can_change_in_the_reference_too():
+    both = ["grpo", "sa-ah-grpo"]
+    configs = comparison.expand(preset("micro-s", "grpo"), ["grpo"], [1], {"temperature": [0.7]}, both)
+    assert [(c.method, c.temperature) for c in configs] == [("grpo", 1.0), ("grpo", 0.7), ("sa-ah-grpo", 0.7)]
 
 
 def test_one_alpha_for_every_weighted_method():
@@ -322,6 +361,17 @@ def test_what_cannot_be_decided_is_said_with_what_it_takes(count, points, advice
     text = text_of(grpo=CORRECT[:count], sa_ah_grpo=plus(CORRECT[:count], points), control_scalar=CORRECT[:count])
     assert advice in text and "undecidable at this many seeds" in text
     assert "As long as it is open whether there is a benefit" in text
+
+
+def test_every_setting_has_its_verdict_in_the_answer():
+    """The first setting's verdict read as the method's."""
+    runs = family("grpo", CORRECT) + family("sa-ah-grpo", plus(CORRECT, [0.2, -0.2] * 4))
+    runs += family("sa-ah-grpo", plus(CORRECT, STEADY), alpha=1.0)
+    text = answer.paragraph(comparison.arms(runs))
+    assert "Over 2 settings of it, each against GRPO in its own, a benefit in final greedy Pass@1 is" in text
+    assert "supported for SA-AH-GRPO, α = 1 (+3.5 points" in text
+    assert "not supported for SA-AH-GRPO (+0.0 points" in text
+    assert "settings" not in text_of(grpo=CORRECT, sa_ah_grpo=CORRECT)
 
 
 def test_without_its_two_sides_there_is_no_answer():
