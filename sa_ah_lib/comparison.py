@@ -36,6 +36,8 @@ def expand(base, methods, seeds, vary=None, varied=("sa-ah-grpo",), alpha=None):
 def arms(runs):
     """Sort trained runs into arms, in the order of ``METHODS``; labels say how an arm differs from its method's first.
 
+    An alpha is named where it is not the paper's, or where its method has several.
+
     Raises:
         ValueError: no trained run among them.
     """
@@ -46,11 +48,13 @@ def arms(runs):
             found.setdefault(key, {})[run.config.scale, run.config.seed] = run
     if not found:
         raise ValueError("expected finished runs of at least one trained method. Got none; run them first.")
-    first = {}
+    first, alphas = {}, {}
     for config in found:
         first.setdefault(config.method, config)
+        alphas.setdefault(config.method, set()).add(config.alpha)
     order = sorted(found, key=lambda config: list(METHODS).index(config.method))
-    return [Arm(_label(config, first[config.method]), config, found[config]) for config in order]
+    label = lambda config: _label(config, first[config.method], len(alphas[config.method]) > 1)  # noqa: E731
+    return [Arm(label(config), config, found[config]) for config in order]
 
 
 def by_family(runs):
@@ -122,9 +126,11 @@ def arm_of(arms, method):
     return next((arm for arm in arms if arm.config.method == method), None)
 
 
-def _label(config, first):
+def _label(config, first, alpha_named):
     usual = first.replace(alpha=METHODS[first.method]["alpha"])
     names = [f.name for f in fields(config) if getattr(config, f.name) != getattr(usual, f.name)]
+    if alpha_named and "alpha" not in names:
+        names.insert(0, "alpha")
     changes = [f"{'α' if name == 'alpha' else name} = {_text(getattr(config, name))}" for name in names]
     return ", ".join([METHOD_LABELS[config.method], *changes])
 

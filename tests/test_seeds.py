@@ -86,7 +86,8 @@ def test_arms_hold_what_differs_in_seed_and_scale_alone():
     both = [(scale, seed) for seed in (1, 2) for scale in ("micro-s", "micro-l")]
     one = [("micro-s", 1)]
     assert found == {
-        "GRPO": one, "SA-AH-GRPO": both, "SA-AH-GRPO, α = 0.25": one, "SA-AH-GRPO, entropy_top_k = None": one,
+        "GRPO": one, "SA-AH-GRPO, α = 0.5": both, "SA-AH-GRPO, α = 0.25": one,
+        "SA-AH-GRPO, α = 0.5, entropy_top_k = None": one,
     }  # fmt: skip
 
 
@@ -107,7 +108,7 @@ def test_families_do_not_mix_lengths_or_settings():
     labels = {name: [arm.label for arm in arms] for name, arms in found.items()}
     assert labels == {
         "micro-s-150steps-a4": ["GRPO", "SA-AH-GRPO, α = 4", "One scalar, α = 4"],
-        "micro-s-150steps-settings": ["GRPO", "SA-AH-GRPO", "SA-AH-GRPO, α = 4"],
+        "micro-s-150steps-settings": ["GRPO", "SA-AH-GRPO, α = 0.5", "SA-AH-GRPO, α = 4"],
     }
     assert {arm.config.steps for arms in found.values() for arm in arms} == {150}
 
@@ -121,7 +122,7 @@ def test_one_setting_is_a_family_and_more_are_a_comparison_of_settings():
     ((name, arms),) = comparison.by_family(sa + grpo).items()
     assert name == "micro-s-12steps-settings"
     assert [arm.label.replace("SA-AH-GRPO", "SA") for arm in arms] == [
-        "GRPO", "SA", "SA, α = 1", "SA, α = 4", "SA, entropy_top_k = 20"
+        "GRPO", "SA, α = 0.5", "SA, α = 1", "SA, α = 4", "SA, α = 0.5, entropy_top_k = 20"
     ]  # fmt: skip
 
 
@@ -370,7 +371,7 @@ def test_every_setting_has_its_verdict_in_the_answer():
     text = answer.paragraph(comparison.arms(runs))
     assert "Over 2 settings of it, each against GRPO in its own, a benefit in final greedy Pass@1 is" in text
     assert "supported for SA-AH-GRPO, α = 1 (+3.5 points" in text
-    assert "not supported for SA-AH-GRPO (+0.0 points" in text
+    assert "not supported for SA-AH-GRPO, α = 0.5 (+0.0 points" in text
     assert "settings" not in text_of(grpo=CORRECT, sa_ah_grpo=CORRECT)
 
 
