@@ -166,6 +166,13 @@ def three_steps(tiny):
     return tiny.scripted_run(directory, lambda policy, **rest: build(tiny, policy, directory, **rest))
 
 
+def resumed(tiny):
+    """``tiny.resumed_runs`` on the generated trainer."""
+    directory = Path.cwd() / "resumed"
+    directory.mkdir()
+    return tiny.resumed_runs(directory, lambda policy, **rest: build(tiny, policy, directory, **rest))
+
+
 def canaries(tiny):
     """{way of breaking the hook: what the first loss raised}."""
     import unsloth_zoo.rl_replacements as zoo

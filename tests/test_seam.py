@@ -282,7 +282,8 @@ def test_the_tap_reads_both_layouts(layout):
 # Float32 against float64; the worst case measured is in the report this file makes of a run.
 TOLERANCE = 1e-5
 SECTIONS = (
-    "lineage", "layouts", "combinations", "accumulation", "training", "three_steps", "canaries", "memory", "guide",
+    "lineage", "layouts", "combinations", "accumulation", "training", "three_steps", "resumed", "canaries", "memory",
+    "guide",
 )  # fmt: skip
 
 
@@ -310,6 +311,14 @@ def unsloth(tmp_path_factory):
 def test_the_class_extends_unsloths_generated_trainer(unsloth):
     """Bound to stock TRL at import time, the weights would never reach an Unsloth run."""
     assert unsloth["lineage"]["bases"] == ["TokenWeighted", "PrivateHooks", "UnslothGRPOTrainer"]
+
+
+@pytest.mark.parametrize("step", ["3", "6"])
+def test_a_run_goes_on_under_unsloth_as_if_it_was_never_interrupted(unsloth, step):
+    """Colab disconnects; what transformers and TRL forget is put back on this trainer too."""
+    unbroken, resumed = unsloth["resumed"]["0"], unsloth["resumed"][step]
+    assert (unbroken["trained"], resumed["trained"]) == (8, 8 - int(step))
+    assert resumed["steps"] == unbroken["steps"] and resumed["adapter"] == unbroken["adapter"]
 
 
 def test_the_switches_that_are_refused_are_still_unsloths(unsloth):

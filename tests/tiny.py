@@ -6,6 +6,7 @@ that it shares neither code nor layout with what is tested.
 
 import copy
 import math
+import shutil
 
 import torch
 from datasets import Dataset
@@ -350,6 +351,44 @@ def scripted_run(directory, build, steps=3):
         {**log, "kl of tokens": sum(a for a, _ in pair) / 2, "kl of rollouts": sum(b for _, b in pair) / 2}
         for log, pair in zip(made.state.log_history, halves, strict=False)
     ]
+
+
+def resumed_runs(directory, build, steps=8, every=3):
+    """A run with Adam and sampled rollouts, and the same gone on with from each of its checkpoints.
+
+    Args:
+        build: as in ``scripted_run``.
+
+    Returns:
+        {0: the unbroken run, K: the one resumed after step K}, each a dict of "steps", what each step logged,
+        "adapter", the sum of its weights, and "trained", the number of steps it did itself.
+    """
+    from transformers import set_seed
+
+    from sa_ah_lib.restore import RestoreCallback
+
+    config = {"beta": 0.04, "max_steps": steps, "save_strategy": "steps", "save_steps": every, "save_only_model": False}
+
+    def run(checkpoint=None):
+        # Another adapter and another random state to start with: a run that restored nothing ends elsewhere.
+        seed = 5 if checkpoint else 0
+        set_seed(seed)
+        made = build(with_lora(model(), seed, std=0.0), config=config, alpha=0.7, reward_threshold=0.0)
+        made.add_callback(RestoreCallback(checkpoint))
+        losses, step = [], made.training_step
+        made.training_step = lambda *a, **k: losses.append(step(*a, **k)) or losses[-1]
+        made.train(resume_from_checkpoint=checkpoint and str(checkpoint))
+        logged = [{k: v for k, v in row.items() if k != "step_time"} for row in made.state.log_history if "loss" in row]
+        adapter = sum(p.double().abs().sum().item() for p in made.model.parameters() if p.requires_grad)
+        return {"steps": logged, "adapter": adapter, "trained": len(losses)}
+
+    found = {0: run()}
+    for step in range(every, steps, every):
+        # Checkpoints of a resumed run take the names of the unbroken one's.
+        shutil.copytree(directory / f"checkpoint-{step}", directory / f"kept-{step}")
+    for step in range(every, steps, every):
+        found[step] = run(directory / f"kept-{step}")
+    return found
 
 
 def wide_model(vocabulary=32768):
