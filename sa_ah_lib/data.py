@@ -136,6 +136,13 @@ def prompt_rows(problems, config):
     return [{"prompt": messages(p.question, config.system_prompt), "answer": p.answer} for p in problems]
 
 
+def held_out_items(task, evaluation, train, seed=0, **settings):
+    """(evaluation, train) reasoning-gym items, as many as asked for, disjoint by question."""
+    tested = list(task_problems(task, "evaluation", evaluation, seed=seed, **settings))
+    taken = {item["question"] for item in tested}
+    return tested, list(task_problems(task, "train", train, taken, seed=seed, **settings))
+
+
 def _task_splits(config):
     task, settings = config.dataset, {}
     if task == "micro":
@@ -145,13 +152,9 @@ def _task_splits(config):
         task, settings = recipe.task, recipe.task_kwargs
     # The paper's seed is the published split; another one moves past every split, or it would be the same list shifted.
     offset = (config.data_seed - 123) % 2**32 * 2 * TASK_SEEDS["train"]
-    read = lambda split, count, taken: [  # noqa: E731
-        Problem(item["question"], f"{gold_answer(item['answer']):.12g}")
-        for item in task_problems(task, split, count, taken, seed=offset, **settings)
-    ]
-    evaluation = read("evaluation", config.eval_examples, ())
-    train = read("train", config.train_examples, {problem.question for problem in evaluation})
-    return Splits(train, evaluation, f"reasoning-gym {task}")
+    evaluation, train = held_out_items(task, config.eval_examples, config.train_examples, offset, **settings)
+    problem = lambda item: Problem(item["question"], f"{gold_answer(item['answer']):.12g}")  # noqa: E731
+    return Splits(list(map(problem, train)), list(map(problem, evaluation)), f"reasoning-gym {task}")
 
 
 def _hub_gsm8k():

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sa_ah_lib.data import Problem, task_problems
+from sa_ah_lib.data import Problem, held_out_items, task_problems
 from sa_ah_lib.micro_tokenizer import CONTEXT, END, build_tokenizer, prompt_text
 from sa_ah_lib.rewards import TAGS
 
@@ -95,10 +95,8 @@ def draw_answer(recipe: MicroRecipe, expression: str, gold: str, rng: random.Ran
 
 
 def held_out(recipe: MicroRecipe) -> tuple[list[dict], list[dict]]:
-    """(500 evaluation, 800 RL training) reasoning-gym items, disjoint by question: the data module's splits."""
-    evaluation = list(task_problems(recipe.task, "evaluation", 500, **recipe.task_kwargs))
-    taken = {item["question"] for item in evaluation}
-    return evaluation, list(task_problems(recipe.task, "train", 800, taken, **recipe.task_kwargs))
+    """(500 evaluation, 800 RL training) reasoning-gym items: the splits of every micro run at the paper's seed."""
+    return held_out_items(recipe.task, 500, 800, **recipe.task_kwargs)
 
 
 def corpus(recipe: MicroRecipe) -> list[tuple[str, str]]:

@@ -109,11 +109,6 @@ def corrected_peak(answers):
     return float(peak), float(peak - optimism)
 
 
-def corrected_p(p_value, looks):
-    """Sidak's correction of a p-value that is the best of ``looks``; an upper bound where the looks are correlated."""
-    return 1 - (1 - p_value) ** looks
-
-
 def second_half(values):
     """The paper's window for training variance: the last half of the steps (Table 2), the odd one included."""
     return np.asarray(values, dtype=float)[len(values) // 2 :]

@@ -195,13 +195,6 @@ def test_a_peak_among_equals_is_mostly_luck():
     assert corrected == pytest.approx(peak, abs=1e-3)
 
 
-def test_sidak_by_hand():
-    """The best of 5 looks at p = 0.01: 1 - 0.99^5."""
-    assert stats.corrected_p(0.01, 5) == pytest.approx(0.0490, abs=1e-4) and stats.corrected_p(0.2, 1) == pytest.approx(
-        0.2
-    )
-
-
 # --- training variance -----------------------------------------------------------------------------------------------
 
 
