@@ -5,9 +5,10 @@ Needs no torch.
 
 import math
 
-from sa_ah_lib.comparison import arm_of, reference_of
+from sa_ah_lib.comparison import arm_of, caption, reference_of
 from sa_ah_lib.config import CONTROLS
 from sa_ah_lib.seeds import METRICS, MIN_SEEDS, VERDICTS, compare, interquartile_mean, seeds_needed, verdict
+from sa_ah_lib.tabular import Table
 
 # Controls that take the entropy, its place, or both away and still discount failures alone.
 WITHOUT_ENTROPY = ("control-scalar", "control-position", "control-shuffled")
@@ -44,16 +45,25 @@ def paragraph(arms):
     return " ".join(sentences)
 
 
+def table(arms, name):
+    """``comparison_table`` as text, with what was measured above it and ``paragraph`` below."""
+    header, rows = comparison_table(arms)
+    rows = [[str(cell) for cell in row] for row in rows]
+    return Table(name, f"Methods over seeds, {caption(arms)}", header, rows, (paragraph(arms),))
+
+
 def comparison_table(arms, reference="grpo"):
     """(header, rows): per arm both metrics' interquartile means, the paired comparison with ``reference``, the weights.
 
     An arm is compared with the ``reference`` arm of its own setting, where there is one.
-    The last two columns are the mean logged weight of discounted tokens, and of Eq. 5 on the same tokens; "—" where a
-    run was logged without them.
+    The last two columns are the mean logged weight of discounted tokens, and of Eq. 5 on the same tokens; "—" where
+    nothing is discounted, or a run was logged without them.
     """
     header = ["arm", "seeds"]
     for metric in METRICS.values():
-        header += [f"{metric.label}, IQM [95%]", "paired gain [95%]", "P(better) [95%]", "sign-flip p", "a benefit is"]
+        short = metric.short
+        header += [f"{metric.label}, IQM [95%]", f"paired {short} {'ratio' if metric.ratio else 'gain'} [95%]"]
+        header += [f"P(better {short}) [95%]", f"sign-flip p, {short}", f"better {short} is"]
     rows = []
     for arm in arms:
         row, anchor = [arm.label, len(arm.runs)], reference_of(arm, arms, reference)
@@ -87,7 +97,8 @@ def _estimate_text(estimate):
 
 
 def _mean_logged(arm, key):
-    values = [value for run in arm.runs.values() for value in run.curve(key)[1]]
+    runs = arm.runs.values() if arm.config.scope != "none" else ()
+    values = [value for run in runs for value in run.curve(key)[1]]
     return f"{sum(values) / len(values):.4f}" if values else "—"
 
 

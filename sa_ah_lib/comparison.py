@@ -121,6 +121,20 @@ def reference_of(arm, arms, method="grpo"):
     return min((other for other in arms if other.config.method == method), key=distance, default=None)
 
 
+def caption(arms):
+    """Models, data, length, seeds, device and days of what was measured."""
+    runs = [run for arm in arms for run in arm.runs.values()]
+    distinct = lambda values: ", ".join(sorted({str(value) for value in values}, key=lambda v: (len(v), v)))  # noqa: E731
+    parts = [
+        distinct(run.config.scale for run in runs),
+        distinct(run.environment.get("data", {}).get("source", run.config.dataset) for run in runs),
+        f"{distinct(run.config.steps for run in runs)} steps, seeds {distinct(run.config.seed for run in runs)}",
+        distinct(run.environment.get("device", "unknown device") for run in runs),
+    ]
+    days = sorted({run.environment.get("started", "unknown date").split("T")[0] for run in runs})
+    return f"measured: {', '.join(parts)}, {' to '.join(days[:: max(1, len(days) - 1)])}"
+
+
 def arm_of(arms, method):
     """The first arm of a method, or None."""
     return next((arm for arm in arms if arm.config.method == method), None)

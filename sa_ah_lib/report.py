@@ -8,8 +8,7 @@ import html
 import tempfile
 from pathlib import Path
 
-from sa_ah_lib import audit, display, figures, loading, paper, seed_figures, tables
-from sa_ah_lib.answer import comparison_table, paragraph
+from sa_ah_lib import answer, audit, display, figures, loading, paper, seed_figures, tables
 from sa_ah_lib.book import Book, image
 from sa_ah_lib.comparison import arm_of, by_family
 from sa_ah_lib.config import METHOD_LABELS
@@ -63,11 +62,10 @@ def _seeds(results, scratch):
     """Every comparison of two seeds or more: table, figure, the answer in words."""
     parts = []
     for name, arms in by_family(results).items():
-        parts += [f"<h3>{html.escape(name)}</h3>", display.table(*comparison_table(arms))]
+        parts += [f"<h3>{html.escape(name)}</h3>", answer.table(arms, name)._repr_html_()]
         if arm_of(arms, "grpo"):
             path, _ = figures.save_pictures(seed_figures.summary(arms), scratch, f"summary-{name}")
             parts.append(image(path, "double", f"paired differences from GRPO, {name}"))
-        parts.append(f"<p>{html.escape(paragraph(arms))}</p>")
     return parts or ["<p>No method was run with two seeds or more.</p>"]
 
 

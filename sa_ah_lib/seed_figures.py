@@ -4,15 +4,13 @@
 """
 
 import argparse
-import csv
 from functools import partial
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 
-from sa_ah_lib.answer import comparison_table, paragraph
-from sa_ah_lib.comparison import arm_of, by_family, reference_of
+from sa_ah_lib import answer
+from sa_ah_lib.comparison import arm_of, by_family, caption, reference_of
 from sa_ah_lib.figures import METHOD_STYLE, STYLE, save_pictures
 from sa_ah_lib.loading import load
 from sa_ah_lib.seeds import METRICS, compare, interquartile_mean, performance_profile, scores
@@ -137,17 +135,7 @@ def _axes(width, height, sharey):
 
 
 def _captioned(figure, arms, width):
-    runs = [run for arm in arms for run in arm.runs.values()]
-    distinct = lambda values: ", ".join(sorted({str(value) for value in values}, key=lambda v: (len(v), v)))  # noqa: E731
-    parts = [
-        distinct(run.config.scale for run in runs),
-        distinct(run.environment.get("data", {}).get("source", run.config.dataset) for run in runs),
-        f"{distinct(run.config.steps for run in runs)} steps, seeds {distinct(run.config.seed for run in runs)}",
-        distinct(run.environment.get("device", "unknown device") for run in runs),
-    ]
-    days = sorted({run.environment.get("started", "unknown date").split("T")[0] for run in runs})
-    text = f"measured: {', '.join(parts)}, {' to '.join(days[:: max(1, len(days) - 1)])}"
-    figure.suptitle(text, fontsize=7 if width > 5 else 5, color="0.3")
+    figure.suptitle(caption(arms), fontsize=7 if width > 5 else 5, color="0.3")
     return figure
 
 
@@ -204,7 +192,7 @@ def _pictures(arms):
 
 
 def main(arguments=None):
-    """The command line: the figures of every comparison over seeds, and its answer in words."""
+    """The command line: the figures of every comparison over seeds, its table and its answer in words."""
     parser = argparse.ArgumentParser(description="Draw comparisons over seeds from run directories.")
     parser.add_argument("runs", nargs="+", help="directories that hold runs")
     parser.add_argument("--out", default="figures", help="where the PNG and SVG files go")
@@ -218,10 +206,8 @@ def main(arguments=None):
         for kind, draw in _pictures(arms):
             with plt.style.context(STYLE):
                 print(*save_pictures(draw(arms), options.out, f"{kind}-{name}"), sep="\n")
-        with open(Path(options.out) / f"seeds-{name}.csv", "w", newline="", encoding="utf-8") as file:
-            header, rows = comparison_table(arms)
-            csv.writer(file, lineterminator="\n").writerows([header, *rows])
-        print(paragraph(arms))
+        found = answer.table(arms, f"seeds-{name}")
+        print(*found.save(options.out), *found.notes, sep="\n")
 
 
 if __name__ == "__main__":

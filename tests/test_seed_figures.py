@@ -146,12 +146,14 @@ def test_the_command_draws_comparisons_and_the_same_bytes_again(tmp_path, capsys
         write(tmp_path / "runs", run.__class__(**{**vars(run), "config": run.config.replace(steps=150)}))
     contents = []
     for out in ("first", "second"):
-        seed_figures.main([str(tmp_path / "runs"), "--out", str(tmp_path / out)])
-        contents.append({path.name: path.read_bytes() for path in (tmp_path / out).iterdir()})
+        seed_figures.main([str(tmp_path / "runs"), "--out", str(tmp_path / out / "seeds")])
+        contents.append({path.name: path.read_bytes() for path in (tmp_path / out / "seeds").iterdir()})
     assert contents[0] == contents[1]
     name = "micro-s-150steps-a0.5"
     names = [f"{kind}-{name}.{ending}" for kind in ("seeds", "profiles", "summary") for ending in ("png", "svg")]
-    assert set(contents[0]) == {*names, f"seeds-{name}.csv"}
+    assert set(contents[0]) == {*names, *(f"seeds-{name}.{ending}" for ending in ("md", "csv", "tex"))}
+    page = contents[0][f"seeds-{name}.md"].decode()
+    assert "150 steps, seeds 0, 1" in page.splitlines()[0] and "at least 6 seeds are needed" in page.splitlines()[-1]
     assert contents[0][f"seeds-{name}.csv"].decode().splitlines()[1].startswith('GRPO,2,"0.810 [0.800, 0.820]"')
     assert "at least 6 seeds are needed" in capsys.readouterr().out
 
