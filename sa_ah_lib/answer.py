@@ -6,43 +6,49 @@ Needs no torch.
 import math
 
 from sa_ah_lib.comparison import arm_of, caption, reference_of
-from sa_ah_lib.config import CONTROLS
 from sa_ah_lib.seeds import METRICS, MIN_SEEDS, VERDICTS, compare, interquartile_mean, seeds_needed, verdict
 from sa_ah_lib.tabular import Table
 
-# Controls that take the entropy, its place, or both away and still discount failures alone.
-WITHOUT_ENTROPY = ("control-scalar", "control-position", "control-shuffled")
+# Rules that take the entropy, its place, or both away and still discount the same rollouts.
+WITHOUT_ENTROPY = ("scalar", "position", "shuffled")
 
 
 def paragraph(arms):
-    """The answer in words, from the arms of ``comparison.arms``."""
-    sa = arm_of(arms, "sa-ah-grpo")
-    grpo = reference_of(sa, arms) if sa else arm_of(arms, "grpo")
+    """The answer in words, from the arms of ``comparison.arms``: of SA-AH-GRPO, then of AH-GRPO where it was run."""
+    sa, ah = arm_of(arms, "sa-ah-grpo"), arm_of(arms, "ah-grpo")
+    grpo = arm_of(arms, "grpo")
     if grpo is None or sa is None:
         missing = " and ".join(name for name, arm in (("GRPO", grpo), ("SA-AH-GRPO", sa)) if arm is None)
         return f"Whether SA-AH-GRPO helps cannot be told without runs of {missing}."
-    found = {metric: compare(sa, grpo, metric) for metric in METRICS}
-    verdicts = {metric: verdict(comparison) for metric, comparison in found.items()}
-    sentences = [_help(comparison) for comparison in found.values()]
-    settings = [arm for arm in arms if arm.config.method == "sa-ah-grpo"]
+    return " ".join(sentence for arm in (sa, ah) if arm is not None for sentence in _about(arm, arms))
+
+
+def _about(arm, arms):
+    """Sentences on one arm: against GRPO, over its settings, beside its controls, and why."""
+    found = [compare(arm, reference_of(arm, arms), metric) for metric in METRICS]
+    verdicts = {comparison.metric: verdict(comparison) for comparison in found}
+    sentences = [_help(comparison) for comparison in found]
+    alike = lambda other: (other.config.method, other.config.rule) == (arm.config.method, arm.config.rule)  # noqa: E731
+    settings, controls = [other for other in arms if alike(other)], _controls_of(arm, arms)
     for metric in METRICS if len(settings) > 1 else ():
         sentences.append(_over_settings(settings, arms, metric))
-    controls = [arm for arm in arms if arm.config.method in CONTROLS]
+    if not controls:
+        return [*sentences, f"No control of {arm.label} was run, so nothing is said about why."]
+    sentences += [_against_controls(arm, controls, metric) for metric in METRICS]
     helped = [metric for metric in METRICS if verdicts[metric] == "supported"]
-    for metric in METRICS if controls else ():
-        sentences.append(_against_controls(sa, controls, metric))
-    if not controls and len(settings) == 1:
-        sentences.append("No control was run, so nothing is said about why.")
-    for metric in helped:
-        sentences += _why(sa, arms, metric)
-    if not helped and controls:
-        open_question = "undecidable" in verdicts.values()
-        sentences.append(
-            "As long as it is open whether there is a benefit, the controls cannot explain one."
-            if open_question
-            else "There is no benefit that the controls would have to explain."
-        )
-    return " ".join(sentences)
+    if helped:
+        return [*sentences, *(_why(arm, controls, metric) for metric in helped)]
+    if "undecidable" in verdicts.values():
+        return [*sentences, "As long as it is open whether there is a benefit, the controls cannot explain one."]
+    return [*sentences, "There is no benefit that the controls would have to explain."]
+
+
+def _controls_of(arm, arms):
+    """Arms that discount the same rollouts as much by another rule; and the mirror of SA-AH-GRPO."""
+    same = lambda other: (other.config.scope, other.config.alpha) == (arm.config.scope, arm.config.alpha)  # noqa: E731
+    controls = [other for other in arms if other.config.rule != "cumulative" and same(other)]
+    mirrored = arm.config.method == "sa-ah-grpo"
+    return controls + [other for other in arms if mirrored and other.config.method == "control-mirror"]
 
 
 def table(arms, name):
@@ -152,14 +158,15 @@ def _by_verdict(found, words, second=False):
     return "; ".join(f"{words[o]} {', '.join(map(named, group))}" for o, group in groups.items() if group)
 
 
-def _why(sa, arms, metric):
-    others = {method: arm_of(arms, method) for method in WITHOUT_ENTROPY}
-    ran = {method: arm for method, arm in others.items() if arm is not None}
-    outcomes = {method: verdict(compare(sa, arm, metric, len(ran))) for method, arm in ran.items()}
+def _why(arm, controls, metric):
+    # One scalar on all rollouts cancels in the denominator: it is GRPO, which the benefit is over.
+    needed = WITHOUT_ENTROPY[1:] if arm.config.scope == "all" else WITHOUT_ENTROPY
+    ran = [control for control in controls if control.config.rule in needed]
+    outcomes = [verdict(compare(arm, control, metric, len(ran))) for control in ran]
     label = METRICS[metric].label
-    equal = [ran[method].label for method, outcome in outcomes.items() if outcome == "not supported"]
+    equal = [control.label for control, outcome in zip(ran, outcomes, strict=True) if outcome == "not supported"]
     if equal:
-        return [f"So the benefit in {label} does not need entropy where it stands: {', '.join(equal)} has it too."]
-    if len(ran) == len(WITHOUT_ENTROPY) and set(outcomes.values()) == {"supported"}:
-        return [f"So the benefit in {label} comes from entropy where it stands, beyond position and less weight."]
-    return [f"Whether entropy is what brings the benefit in {label} cannot be told from these runs."]
+        return f"So the benefit in {label} does not need entropy where it stands: {', '.join(equal)} has it too."
+    if len(ran) == len(needed) and set(outcomes) == {"supported"}:
+        return f"So the benefit in {label} comes from entropy where it stands, beyond position and less weight."
+    return f"Whether entropy is what brings the benefit in {label} cannot be told from these runs."

@@ -34,9 +34,10 @@ def expand(base, methods, seeds, vary=None, varied=("sa-ah-grpo",), alpha=None):
 
 
 def arms(runs):
-    """Sort trained runs into arms, in the order of ``METHODS``; labels say how an arm differs from its method's first.
+    """Sort trained runs into arms, in the order of ``METHODS`` and a method's own rule first, each under a label.
 
-    An alpha is named where it is not the paper's, or where its method has several.
+    A label says how an arm differs from its method's first; an alpha is named where it is not the paper's, or where
+    its method has several.
 
     Raises:
         ValueError: no trained run among them.
@@ -48,11 +49,12 @@ def arms(runs):
             found.setdefault(key, {})[run.config.scale, run.config.seed] = run
     if not found:
         raise ValueError("expected finished runs of at least one trained method. Got none; run them first.")
+    other_rule = lambda config: config.rule != METHODS[config.method].get("rule", "cumulative")  # noqa: E731
+    order = sorted(found, key=lambda config: (list(METHODS).index(config.method), other_rule(config)))
     first, alphas = {}, {}
-    for config in found:
+    for config in order:
         first.setdefault(config.method, config)
         alphas.setdefault(config.method, set()).add(config.alpha)
-    order = sorted(found, key=lambda config: list(METHODS).index(config.method))
     label = lambda config: _label(config, first[config.method], len(alphas[config.method]) > 1)  # noqa: E731
     return [Arm(label(config), config, found[config]) for config in order]
 
@@ -77,7 +79,8 @@ def by_family(runs):
 
 def _settings(runs):
     """Comparisons of two or more settings of SA-AH-GRPO at one scale and length: the usual first, then by alpha."""
-    pair = [run for run in runs if run.config.method in ("grpo", "sa-ah-grpo")]
+    plain = [run for run in runs if run.config.rule == "cumulative"]
+    pair = [run for run in plain if run.config.method in ("grpo", "sa-ah-grpo")]
     pair.sort(key=lambda run: (_changed(run.config), run.config.alpha))
     found = {name: _repeated(members) for name, members in _grouped(pair, _settings_name).items()}
     count = lambda arms: sum(arm.config.method == "sa-ah-grpo" for arm in arms)  # noqa: E731

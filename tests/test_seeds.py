@@ -325,12 +325,31 @@ def test_entropy_is_credited_only_if_all_controls_without_it_fall_short():
     assert "+3.5 points" in text and "over 8 paired seeds" in text and "0.00781" in text
 
 
-@pytest.mark.parametrize("method", answer.WITHOUT_ENTROPY)
+@pytest.mark.parametrize("method", [f"control-{rule}" for rule in answer.WITHOUT_ENTROPY])
 def test_entropy_is_not_credited_where_a_control_without_it_does_as_well(method):
     """The paper's reading kept although less weight on failures alone gives the same."""
     text = text_of(grpo=CORRECT, sa_ah_grpo=plus(CORRECT, STEADY), **controls({method: STEADY}))
     label = {"scalar": "One scalar", "position": "Position decay", "shuffled": "Shuffled entropy"}[method.split("-")[1]]
     assert f"does not need entropy where it stands: {label} has it too" in text
+
+
+def with_ah(points, **rules):
+    """The answer where AH-GRPO gains ``points``, beside the same rollouts discounted by other rules."""
+    runs = family("grpo", CORRECT) + family("sa-ah-grpo", CORRECT) + family("ah-grpo", plus(CORRECT, points))
+    for rule, gained in rules.items():
+        runs = family("ah-grpo", plus(CORRECT, gained), rule=rule) + runs
+    return answer.paragraph(comparison.arms(runs))
+
+
+def test_ah_grpo_has_its_own_answer_and_its_own_controls():
+    """A control that discounts failures alone says nothing of a rule that discounts every rollout."""
+    text = with_ah(STEADY)
+    assert "AH-GRPO against GRPO, final greedy Pass@1: +3.5 points" in text
+    assert "No control of AH-GRPO was run" in text and "No control of SA-AH-GRPO was run" in text
+    assert "comes from entropy where it stands" in with_ah(STEADY, position=[0] * 8, shuffled=[0.2, -0.2] * 4)
+    text = with_ah(STEADY, position=STEADY, shuffled=[0] * 8)
+    assert "does not need entropy where it stands: AH-GRPO, rule = position has it too" in text
+    assert "cannot be told from these runs" in with_ah(STEADY, position=[0] * 8)
 
 
 def test_a_noisy_or_missing_control_leaves_the_reason_open():
@@ -349,7 +368,7 @@ def test_no_benefit_needs_no_reason():
 
 def test_harm_is_called_harm():
     text = text_of(grpo=CORRECT, sa_ah_grpo=plus(CORRECT, [-p for p in STEADY]))
-    assert "not supported; it was worse" in text and "No control was run" in text
+    assert "not supported; it was worse" in text and "No control of SA-AH-GRPO was run" in text
 
 
 @pytest.mark.parametrize(
