@@ -172,12 +172,12 @@ def _plain_log(ax):
         return
     ax.set_xscale("log")
     low, high = ax.get_xlim()
-    choices = {3: (1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8), 10: (1, 1.5, 2, 3, 5, 7), 100: (1, 2, 5)}
+    choices = {4: (1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8), 10: (1, 1.5, 2, 3, 5, 7), 100: (1, 2, 5)}
     steps = next((steps for span, steps in choices.items() if high / low < span), (1,))
     places = [step * 10.0**power for power in range(-6, 7) for step in steps]
     ax.set_xticks([place for place in places if low <= place <= high])
     ax.xaxis.set_major_formatter(plt.matplotlib.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
-    ax.xaxis.set_minor_formatter(plt.matplotlib.ticker.NullFormatter())
+    ax.xaxis.set_minor_locator(plt.matplotlib.ticker.NullLocator())
 
 
 def _pictures(arms):
