@@ -4,6 +4,7 @@
 """
 
 import argparse
+import textwrap
 from functools import partial
 
 import matplotlib.pyplot as plt
@@ -110,6 +111,11 @@ def profiles(arms, width=6.9):
     chosen = [arm for arm in map(partial(arm_of, arms), METHOD_STYLE) if arm is not None] or arms
     for ax, metric in zip(axes, METRICS, strict=True):
         plot_profile(chosen, metric, ax)
+        handles, labels = ax.get_legend_handles_labels()
+        if ax.get_legend():
+            ax.get_legend().remove()
+    # Below the axes: steps from one corner to the other leave no room in them.
+    figure.legend(handles, labels, loc="outside lower center", ncols=3 if width > 5 else 1, fontsize=6)
     return _captioned(figure, arms, width)
 
 
@@ -135,7 +141,8 @@ def _axes(width, height, sharey):
 
 
 def _captioned(figure, arms, width):
-    figure.suptitle(caption(arms), fontsize=7 if width > 5 else 5, color="0.3")
+    columns, size = (120, 7) if width > 5 else (72, 5)
+    figure.suptitle(textwrap.fill(caption(arms), columns), fontsize=size, color="0.3")
     return figure
 
 

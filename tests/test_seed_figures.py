@@ -112,7 +112,21 @@ def test_nothing_leaves_the_page(arms, draw, width):
     figure.canvas.draw()
     page = figure.get_tightbbox().width
     assert figure.get_figwidth() == width and page <= width * 1.005
-    assert figure.get_suptitle() == "measured: micro-s, made up, 8 steps, seeds 0, 1, 2, 3, 4, 5, 6, 7, cpu, 2026-01-05"
+    title = "measured: micro-s, made up, 8 steps, seeds 0, 1, 2, 3, 4, 5, 6, 7, cpu, 2026-01-05"
+    assert figure.get_suptitle().replace("\n", " ") == title
+
+
+@pytest.mark.parametrize("width", [3.3, 6.9])
+def test_a_long_caption_is_broken_into_lines(arms, width):
+    """A card's full name and eight seeds are wider than a journal column."""
+    for arm in arms:
+        for run in arm.runs.values():
+            run.environment["device"] = "NVIDIA GeForce RTX 4090 Laptop GPU, driver 580.95"
+    figure = seed_figures.profiles(arms, width)
+    figure.canvas.draw()
+    (title,) = [text for text in figure.texts if text.get_text().startswith("measured")]
+    box = title.get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.width
 
 
 @pytest.mark.parametrize("count", [1, 2])
