@@ -1,5 +1,7 @@
 """Pictures of comparisons over seeds: what is drawn are the numbers, and readers can tell the arms apart."""
 
+from pathlib import Path
+
 import matplotlib
 
 matplotlib.use("Agg")
@@ -8,10 +10,11 @@ import numpy as np
 import pytest
 from made_runs import family
 
-from sa_ah_lib import comparison, figures, seed_figures, seeds
+from sa_ah_lib import answer, comparison, figures, loading, seed_figures, seeds
 from sa_ah_lib.config import CONTROLS, METHODS
 from sa_ah_lib.runlog import RunLog
 
+ROOT = Path(__file__).parent.parent
 TRAINED = [method for method in METHODS if method != "zero-shot"]
 COUNTS = [400, 410, 390, 430, 405, 395, 420, 415]
 SPREADS = [1.0, 1.1, 0.9, 1.2, 0.8, 1.0, 1.05, 0.95]
@@ -187,6 +190,15 @@ def test_settings_are_drawn_against_grpo_in_their_own(tmp_path):
     seed_figures.main([str(tmp_path / "runs"), "--out", str(tmp_path / "out")])
     kinds = {path.name.split("-")[0] for path in (tmp_path / "out").iterdir()}
     assert name == "micro-s-12steps-settings" and kinds == {"seeds", "summary"}
+
+
+def test_readme_shows_the_published_numbers():
+    """Numbers copied by hand stay behind when logs are added."""
+    families = comparison.by_family(loading.load(ROOT / "figures" / "logs").results)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name in ("micro-s-60steps-a4", "micro-s-60steps-a0.5"):
+        for row in answer.comparison_table(families[name])[1]:
+            assert f"| {' | '.join(row[i] for i in (0, 2, 3, 6, 8, 12))} |" in readme
 
 
 def test_the_command_says_when_there_is_nothing_to_draw(tmp_path, capsys):
