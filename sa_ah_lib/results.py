@@ -143,7 +143,7 @@ class Family:
         """{method: result} of the paper's methods at their own alpha, in its order; controls are notebook 06's."""
         found = {}
         for method in [name for name in METHODS if name not in CONTROLS]:
-            members = [r for r in self.results if r.config.method == method and r.config.steps]
+            members = [r for r in self._plain if r.config.method == method and r.config.steps]
             own = [r for r in members if r.config.alpha == METHODS[method]["alpha"]]
             if own or len(members) == 1:
                 found[method] = (own or members)[0]
@@ -151,9 +151,26 @@ class Family:
 
     @property
     def alphas(self):
-        """{alpha: result} of AH-GRPO, GRPO standing for 0; ascending."""
-        members = [r for r in self.results if r.config.method in ("grpo", "ah-grpo")]
-        return {r.config.alpha: r for r in sorted(members, key=lambda r: r.config.alpha)}
+        """{alpha: result} of AH-GRPO at GRPO's length, or else at its longest; GRPO stands for 0; ascending."""
+        members = self._swept
+        lengths = [r.config.steps for r in members if not r.config.alpha] or [r.config.steps for r in members]
+        alike = [r for r in members if r.config.steps == max(lengths)]
+        return {r.config.alpha: r for r in sorted(alike, key=lambda r: r.config.alpha)}
+
+    @property
+    def other_lengths(self):
+        """Results of AH-GRPO that ``alphas`` leaves out, because a shorter run's schedule ends elsewhere."""
+        alike = self.alphas.values()
+        return [r for r in self._swept if all(r is not other for other in alike)]
+
+    @property
+    def _swept(self):
+        return [r for r in self._plain if r.config.method in ("grpo", "ah-grpo")]
+
+    @property
+    def _plain(self):
+        """Without methods under another's rule, which are notebook 06's."""
+        return [r for r in self.results if r.config.rule == METHODS[r.config.method].get("rule", "cumulative")]
 
     @property
     def sweep(self):
@@ -201,7 +218,7 @@ class Family:
 def families(results):
     """Group results into families: by source, then by every field that is not a method's own; larger families first.
 
-    Of two runs of one method and alpha, the one of the method's own length (Section 4.3) is kept, else the longest.
+    Of two runs of one method, alpha and rule, that of the method's own length (Section 4.3) is kept, else the longest.
     """
     groups = {}
     for result in results:
@@ -211,8 +228,8 @@ def families(results):
     chosen = []
     for members in groups.values():
         members = sorted(members, key=lambda r: (order.index(r.config.method), r.config.alpha, -_preference(r)))
-        kept = {(r.config.method, r.config.alpha): r for r in reversed(members)}
-        chosen.append(tuple(r for r in members if kept[r.config.method, r.config.alpha] is r))
+        kept = {(r.config.method, r.config.alpha, r.config.rule): r for r in reversed(members)}
+        chosen.append(tuple(r for r in members if kept[r.config.method, r.config.alpha, r.config.rule] is r))
     chosen.sort(key=lambda members: (members[0].config.scale, -len(members), members[0].config.seed))
     names = [Family(members).name for members in chosen]
     return [

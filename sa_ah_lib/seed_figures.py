@@ -191,7 +191,7 @@ def _pictures(arms):
     """(name, function) of what there is to draw: no differences without GRPO, no profiles of several settings."""
     methods = [arm.config.method for arm in arms]
     pictures = {"seeds": overview, "profiles": profiles, "summary": summary}
-    if len(set(methods)) < len(methods):
+    if len({(arm.config.method, arm.config.rule) for arm in arms}) < len(arms):
         del pictures["profiles"]
     if "grpo" not in methods or set(methods) == {"grpo"}:
         del pictures["summary"]

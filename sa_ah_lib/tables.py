@@ -80,13 +80,13 @@ def alphas(family):
     for alpha, result in family.sweep.items():
         name = f"{alpha:.2f}".replace("-", "−") + (" (GRPO)" if not alpha else "")
         rows.append([name, *_scores(result, steps)])
-    notes = ()
+    notes = [f"α = {r.config.alpha:.2f} is left out: {r.config.steps} steps." for r in family.other_lengths]
     result = family.methods.get("sa-ah-grpo")
     if result and result.pass_at_1:
         rows.append([f"SA-AH-GRPO {result.config.alpha:.2f}", *_scores(result, steps)])
-        notes = (f"SA-AH-GRPO's peak and final are over its {result.config.steps} steps.",)
+        notes.append(f"SA-AH-GRPO's peak and final are over its {result.config.steps} steps.")
     header = ["α", *map(str, steps), "Peak", "Final"]
-    return Table("table-5", _caption(5, "AH-GRPO by α, Pass@1 by step", [family]), header, rows, notes)
+    return Table("table-5", _caption(5, "AH-GRPO by α, Pass@1 by step", [family]), header, rows, tuple(notes))
 
 
 def diagnostics(family):

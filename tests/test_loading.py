@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from families import ENVIRONMENT, PROBLEMS, protocol, result, write_protocol, write_run
 
-from sa_ah_lib import loading, results
+from sa_ah_lib import loading, results, tables
 from sa_ah_lib.config import preset
 
 GRPO = preset("micro-s", "grpo", eval_examples=PROBLEMS)
@@ -242,6 +242,20 @@ def test_families_differ_in_method_and_alpha_alone(tmp_path):
         list(families[0].alphas) == [-0.25, 0.0, 0.1, 0.25, 0.5] and families[0].methods["ah-grpo"].config.alpha == 0.5
     )
     assert [f.is_large for f in families] == [False] * 4
+
+
+def test_an_alpha_of_another_length_or_rule_is_no_row_of_the_sweep(tmp_path):
+    """A comparison over seeds has shorter runs: their schedule ended, so their Pass@1 is not GRPO's at that step."""
+    write_protocol(tmp_path)
+    own = preset("micro-s", "ah-grpo", eval_examples=PROBLEMS)
+    short = own.replace(alpha=4.0, steps=60)
+    write_run(tmp_path, short, checkpoints=[0, 30, 60])
+    for alpha in (0.5, 4.0):
+        write_run(tmp_path, own.replace(alpha=alpha, rule="position"))
+    (family,) = loading.load(tmp_path).families
+    assert list(family.alphas) == [-0.25, 0.0, 0.1, 0.25, 0.5]
+    assert [r.config for r in family.other_lengths] == [short] and family.methods["ah-grpo"].config == own
+    assert tables.alphas(family).notes[0] == "α = 4.00 is left out: 60 steps."
 
 
 def test_of_two_lengths_the_paper_s_is_kept(tmp_path):
