@@ -116,6 +116,8 @@ def _help(comparison):
     )
     small = f"a factor of {metric.margin:g}" if metric.ratio else f"{100 * metric.margin:g} points"
     outcome = verdict(comparison)
+    if outcome == "supported" and comparison.gain.high < metric.least_gain:
+        return f"{start}: a benefit is supported, of less than {small}."
     if outcome == "supported":
         return f"{start}: a benefit is supported."
     if outcome == "not supported" and comparison.gain.high < 0:

@@ -366,6 +366,13 @@ def test_no_benefit_needs_no_reason():
     assert "There is no benefit that the controls would have to explain" in text and "comes from" not in text
 
 
+def test_a_benefit_too_small_to_matter_is_called_small():
+    """Significant and negligible, read as a success."""
+    text = text_of(grpo=CORRECT, sa_ah_grpo=plus(CORRECT, [1, 0.8, 1.2, 1, 0.6, 1, 1.4, 1]))
+    assert "a benefit is supported, of less than 2 points" in text
+    assert "of less than" not in text_of(grpo=CORRECT, sa_ah_grpo=plus(CORRECT, STEADY))
+
+
 def test_harm_is_called_harm():
     text = text_of(grpo=CORRECT, sa_ah_grpo=plus(CORRECT, [-p for p in STEADY]))
     assert "not supported; it was worse" in text and "No control of SA-AH-GRPO was run" in text
