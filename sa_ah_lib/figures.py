@@ -50,6 +50,12 @@ def plot_alphas(rows, ax):
         alphas, rates = ([row[k] for row in members] for k in ("alpha", "pass_at_1"))
         ax.plot(alphas, rates, color=color, marker=marker, markerfacecolor=face, label=which)
     _baseline(rows, ax)
+    alphas = sorted({row["alpha"] for row in rows if "which" in row})
+    if alphas[-1] > 1:
+        # The paper's alphas would lie on top of one another beside a strong one.
+        ax.set_xscale("symlog", linthresh=0.5)
+        ax.set_xticks(alphas, [f"{a:g}".replace("-", "−") for a in alphas], minor=False)
+        ax.set_xticks([], minor=True)
     ax.set(xlabel="discount strength α of AH-GRPO (0 is GRPO)", ylabel=_rate_label(rows))
     _legend_above(ax)
     return ax

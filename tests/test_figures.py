@@ -253,6 +253,15 @@ def test_the_sweep_is_drawn_as_counted(draw, ax):
     assert legend(ax)[-1] in ("final", "zero-shot 0.637") and "zero-shot 0.637" in legend(ax)
 
 
+def test_a_strong_alpha_does_not_squeeze_the_others(ax):
+    """At alpha 4 on a plain axis the paper's five alphas share a tenth of the width."""
+    runs = [result("ah-grpo", [0.5, 0.6], alpha=alpha) for alpha in (-0.25, 0.1, 0.25, 0.5, 4.0)]
+    figures.plot_alphas(figure_data.alpha_summary(family(result("grpo", [0.5, 0.6]), *runs)), ax)
+    low, high = (ax.transData.transform((alpha, 0.5))[0] for alpha in (-0.25, 0.5))
+    assert (high - low) / ax.bbox.width > 0.3
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["−0.25", "0", "0.1", "0.25", "0.5", "4"]
+
+
 def test_a_sweep_s_lines_are_ordered_by_grey(measured, ax):
     """Lines named by method would all read AH-GRPO; in greyscale the order must stay."""
     figures.plot_pass_at_1(figure_data.alpha_sweep(measured), ax)
