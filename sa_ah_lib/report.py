@@ -8,6 +8,8 @@ import html
 import tempfile
 from pathlib import Path
 
+import matplotlib.pyplot as plt
+
 from sa_ah_lib import answer, audit, display, figures, loading, paper, seed_figures, tables
 from sa_ah_lib.book import Book, image
 from sa_ah_lib.comparison import arm_of, by_family
@@ -17,7 +19,8 @@ STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:75rem;margin:2rem auto;padding:0 1rem;color:#222}
 table{border-collapse:collapse;margin:.6rem 0;font-size:13px;display:block;overflow-x:auto}
 th,td{border-bottom:1px solid #ddd;padding:.25rem .6rem;text-align:left;vertical-align:top}
-th{border-bottom:2px solid #888}nav a{margin-right:1rem}h2{border-top:1px solid #ccc;padding-top:1rem}
+td:first-child{white-space:nowrap}th{border-bottom:2px solid #888}
+nav a{margin-right:1rem}h2{border-top:1px solid #ccc;padding-top:1rem}
 code{font-size:12px;line-height:1.9}img{max-width:100%}p{max-width:60rem}
 """
 PER_FAMILY = (tables.checkpoints, tables.alphas, tables.diagnostics)
@@ -64,7 +67,8 @@ def _seeds(results, scratch):
     for name, arms in by_family(results).items():
         parts += [f"<h3>{html.escape(name)}</h3>", answer.table(arms, name)._repr_html_()]
         if arm_of(arms, "grpo"):
-            path, _ = figures.save_pictures(seed_figures.summary(arms), scratch, f"summary-{name}")
+            with plt.style.context(figures.STYLE):
+                path, _ = figures.save_pictures(seed_figures.summary(arms), scratch, f"summary-{name}")
             parts.append(image(path, "double", f"paired differences from GRPO, {name}"))
     return parts or ["<p>No method was run with two seeds or more.</p>"]
 

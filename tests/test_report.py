@@ -1,5 +1,6 @@
 """The gallery page: one file that a colleague opens without a network."""
 
+import base64
 import re
 from html.parser import HTMLParser
 
@@ -8,7 +9,7 @@ import pytest
 pytest.importorskip("matplotlib")
 from families import write_protocol, write_run
 
-from sa_ah_lib import loading, report
+from sa_ah_lib import loading, report, seed_figures
 from sa_ah_lib.config import preset
 
 
@@ -32,12 +33,17 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory):
+def runs(tmp_path_factory):
     runs = tmp_path_factory.mktemp("runs")
     write_protocol(runs, sweep=(0.25,))
     for seed in (1, 2):
         for method in ("grpo", "sa-ah-grpo"):
             write_run(runs, preset("micro-s", method, seed=seed, steps=30, eval_examples=40))
+    return runs
+
+
+@pytest.fixture(scope="module")
+def page(runs):
     return report.build(loading.load(runs), runs / "pages" / "report.html").read_text(encoding="utf-8")
 
 
@@ -57,6 +63,13 @@ def test_holds_every_section_with_both_sources(page):
     assert any("paper: Qwen" in c for c in captions) and any("measured: micro-s" in c for c in captions)
     for text in ("micro-s-30steps-a0.5", "paired", "undecidable", "positive rollout", "why it matters"):
         assert text in page
+
+
+def test_the_pictures_over_seeds_are_those_of_make_figures(page, runs, tmp_path):
+    """Outside the project's style fonts grow and labels run into one another."""
+    seed_figures.main([str(runs), "--out", str(tmp_path)])
+    picture = (tmp_path / "summary-micro-s-30steps-a0.5.png").read_bytes()
+    assert base64.b64encode(picture).decode() in page
 
 
 def test_says_where_there_are_no_seeds(tmp_path):
