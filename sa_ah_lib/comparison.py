@@ -2,10 +2,7 @@
 
 from dataclasses import dataclass, fields
 
-from sa_ah_lib.config import METHOD_LABELS, METHODS, SCALES, RunConfig, preset
-
-# What makes a method; all else is the setting it was run in.
-METHOD_FIELDS = ("method", "scope", "alpha", "rule")
+from sa_ah_lib.config import METHOD_FIELDS, METHOD_LABELS, METHODS, SCALES, RunConfig, preset
 
 
 @dataclass(frozen=True)
@@ -49,8 +46,7 @@ def arms(runs):
             found.setdefault(key, {})[run.config.scale, run.config.seed] = run
     if not found:
         raise ValueError("expected finished runs of at least one trained method. Got none; run them first.")
-    other_rule = lambda config: config.rule != METHODS[config.method].get("rule", "cumulative")  # noqa: E731
-    order = sorted(found, key=lambda config: (list(METHODS).index(config.method), other_rule(config)))
+    order = sorted(found, key=lambda config: (list(METHODS).index(config.method), not config.has_own_rule))
     first, alphas = {}, {}
     for config in order:
         first.setdefault(config.method, config)
@@ -79,8 +75,7 @@ def by_family(runs):
 
 def _settings(runs):
     """Comparisons of two or more settings of SA-AH-GRPO at one scale and length: the usual first, then by alpha."""
-    plain = [run for run in runs if run.config.rule == "cumulative"]
-    pair = [run for run in plain if run.config.method in ("grpo", "sa-ah-grpo")]
+    pair = [run for run in runs if run.config.has_own_rule and run.config.method in ("grpo", "sa-ah-grpo")]
     pair.sort(key=lambda run: (_changed(run.config), run.config.alpha))
     found = {name: _repeated(members) for name, members in _grouped(pair, _settings_name).items()}
     count = lambda arms: sum(arm.config.method == "sa-ah-grpo" for arm in arms)  # noqa: E731
@@ -93,9 +88,16 @@ def _settings_name(config):
 
 def _changed(config):
     """Names of the fields in which a run differs from its scale's preset, whatever its alpha, length and seed."""
-    usual = preset(config.scale, config.method, seed=config.seed, steps=config.steps)
-    names = [f.name for f in fields(config) if getattr(config, f.name) != getattr(usual, f.name)]
-    return [name for name in names if name not in METHOD_FIELDS]
+    return _setting_apart(config, preset(config.scale, config.method, seed=config.seed, steps=config.steps))
+
+
+def _setting_apart(first, second):
+    return [name for name in _apart(first, second) if name not in METHOD_FIELDS]
+
+
+def _apart(first, second):
+    """Names of the fields in which two configurations differ."""
+    return [f.name for f in fields(first) if getattr(first, f.name) != getattr(second, f.name)]
 
 
 def _as_grpo(config):
@@ -119,8 +121,7 @@ def reference_of(arm, arms, method="grpo"):
 
     A temperature, say, changes GRPO too; a weight's alpha does not.
     """
-    setting = lambda config: [getattr(config, f.name) for f in fields(config) if f.name not in METHOD_FIELDS]  # noqa: E731
-    distance = lambda other: sum(a != b for a, b in zip(setting(arm.config), setting(other.config), strict=True))  # noqa: E731
+    distance = lambda other: len(_setting_apart(arm.config, other.config))  # noqa: E731
     return min((other for other in arms if other.config.method == method), key=distance, default=None)
 
 
@@ -145,7 +146,7 @@ def arm_of(arms, method):
 
 def _label(config, first, alpha_named):
     usual = first.replace(alpha=METHODS[first.method]["alpha"])
-    names = [f.name for f in fields(config) if getattr(config, f.name) != getattr(usual, f.name)]
+    names = _apart(config, usual)
     if alpha_named and "alpha" not in names:
         names.insert(0, "alpha")
     changes = [f"{'α' if name == 'alpha' else name} = {_text(getattr(config, name))}" for name in names]

@@ -32,6 +32,9 @@ METHODS = {
 """The paper's base row and three methods (Section 4.3): which rollouts are discounted, how strongly, how long; and
 this project's controls."""
 
+METHOD_FIELDS = ("method", "scope", "alpha", "rule")
+"""What makes a method; all else is the setting it was run in."""
+
 METHOD_LABELS = {
     "zero-shot": "Base (zero-shot)", "grpo": "GRPO", "ah-grpo": "AH-GRPO", "sa-ah-grpo": "SA-AH-GRPO",
     "control-position": "Position decay", "control-shuffled": "Shuffled entropy", "control-scalar": "One scalar",
@@ -165,6 +168,11 @@ class RunConfig:
     @classmethod
     def from_json(cls, path):
         return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+
+    @property
+    def has_own_rule(self):
+        """Whether the rule is the method's own, not one that it was run under to be compared."""
+        return self.rule == METHODS[self.method].get("rule", type(self).rule)
 
     def replace(self, **changes):
         return type(self).from_dict({**self.to_dict(), **changes})

@@ -8,11 +8,9 @@ import html
 import tempfile
 from pathlib import Path
 
-import matplotlib.pyplot as plt
-
 from sa_ah_lib import answer, audit, display, figures, loading, paper, seed_figures, tables
 from sa_ah_lib.book import Book, image
-from sa_ah_lib.comparison import arm_of, by_family
+from sa_ah_lib.comparison import by_family
 from sa_ah_lib.config import METHOD_LABELS
 
 STYLE = """
@@ -66,9 +64,7 @@ def _seeds(results, scratch):
     parts = []
     for name, arms in by_family(results).items():
         parts += [f"<h3>{html.escape(name)}</h3>", answer.table(arms, name)._repr_html_()]
-        if arm_of(arms, "grpo"):
-            with plt.style.context(figures.STYLE):
-                path, _ = figures.save_pictures(seed_figures.summary(arms), scratch, f"summary-{name}")
+        for path, _ in seed_figures.save(arms, scratch, name, kinds=("summary",)).values():
             parts.append(image(path, "double", f"paired differences from GRPO, {name}"))
     return parts or ["<p>No method was run with two seeds or more.</p>"]
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from sa_ah_lib.config import CONTROLS, METHODS, RunConfig
+from sa_ah_lib.config import CONTROLS, METHOD_FIELDS, METHODS, RunConfig
 from sa_ah_lib.stats import second_half
 
-METHOD_FIELDS = ("method", "scope", "alpha", "steps", "rule", "eval_batch_size", "save_every")
+FAMILY_FREE = (*METHOD_FIELDS, "steps", "eval_batch_size", "save_every")
 """Fields in which the members of one family may differ."""
 
 LARGE_SCALES = ("micro-l", "qwen2.5-3b")
@@ -170,7 +170,7 @@ class Family:
     @property
     def _plain(self):
         """Without methods under another's rule, which are notebook 06's."""
-        return [r for r in self.results if r.config.rule == METHODS[r.config.method].get("rule", "cumulative")]
+        return [r for r in self.results if r.config.has_own_rule]
 
     @property
     def sweep(self):
@@ -222,7 +222,7 @@ def families(results):
     """
     groups = {}
     for result in results:
-        values = {k: v for k, v in result.config.to_dict().items() if k not in METHOD_FIELDS}
+        values = {k: v for k, v in result.config.to_dict().items() if k not in FAMILY_FREE}
         groups.setdefault((result.source, tuple(values.items())), []).append(result)
     order = list(METHODS)
     chosen = []

@@ -125,6 +125,9 @@ def summary(arms, width=6.9):
     return _pair(arms, lambda a, metric, ax: plot_gains(a, metric, "grpo", ax), rows, width)
 
 
+PICTURES = {"seeds": overview, "profiles": profiles, "summary": summary}
+
+
 def _pair(arms, draw, rows, width):
     figure, axes = _axes(width, 0.9 + 0.2 * max(rows, 2), sharey=True)
     for ax, metric in zip(axes, METRICS, strict=True):
@@ -187,15 +190,20 @@ def _plain_log(ax):
     ax.xaxis.set_minor_locator(plt.matplotlib.ticker.NullLocator())
 
 
-def _pictures(arms):
-    """(name, function) of what there is to draw: no differences without GRPO, no profiles of several settings."""
-    methods = [arm.config.method for arm in arms]
-    pictures = {"seeds": overview, "profiles": profiles, "summary": summary}
-    if len({(arm.config.method, arm.config.rule) for arm in arms}) < len(arms):
-        del pictures["profiles"]
-    if "grpo" not in methods or set(methods) == {"grpo"}:
-        del pictures["summary"]
-    return pictures.items()
+def save(arms, directory, name, kinds=tuple(PICTURES)):
+    """Draw those ``kinds`` that there are in the project's style: {kind: [PNG, SVG]}, ``kind-name`` in ``directory``.
+
+    There are no differences without GRPO, and no profiles of several settings of one method.
+    """
+    methods = {arm.config.method for arm in arms}
+    possible = {
+        "seeds": True,
+        "profiles": len({(arm.config.method, arm.config.rule) for arm in arms}) == len(arms),
+        "summary": "grpo" in methods and methods != {"grpo"},
+    }
+    chosen = [kind for kind in kinds if possible[kind]]
+    with plt.style.context(STYLE):
+        return {kind: save_pictures(PICTURES[kind](arms), directory, f"{kind}-{name}") for kind in chosen}
 
 
 def main(arguments=None):
@@ -210,9 +218,8 @@ def main(arguments=None):
     if not families:
         print(f"no method with two seeds or more below {options.runs}; nothing to draw.")
     for name, arms in families.items():
-        for kind, draw in _pictures(arms):
-            with plt.style.context(STYLE):
-                print(*save_pictures(draw(arms), options.out, f"{kind}-{name}"), sep="\n")
+        for paths in save(arms, options.out, name).values():
+            print(*paths, sep="\n")
         found = answer.table(arms, f"seeds-{name}")
         print(*found.save(options.out), *found.notes, sep="\n")
 

@@ -102,7 +102,6 @@ def test_families_do_not_mix_lengths_or_settings():
     runs += family("sa-ah-grpo", CORRECT[:2], steps=180) + family("grpo", CORRECT[:2], steps=12)
     runs += [made_run("ah-grpo", 0, steps=150), made_run("grpo", 5, scale="micro-l"), made_run("zero-shot", steps=0)]
     runs += family("sa-ah-grpo", CORRECT[:2], steps=150, alpha=4.0)
-    found = comparison.by_family(runs)
     runs += family("control-scalar", CORRECT[:2], steps=150, alpha=4.0)
     found = comparison.by_family(runs)
     labels = {name: [arm.label for arm in arms] for name, arms in found.items()}
