@@ -58,10 +58,10 @@ figures: $(LIGHT)/.installed  ## every table and figure from LOGS (the published
 	@mkdir -p $(RUNS)/notebooks
 	$(LIGHT)/bin/papermill --cwd notebooks notebooks/$(TABLES).ipynb $(RUNS)/notebooks/$(TABLES).ipynb \
 	  -p SEED $(SEED) -p WIDTH $(WIDTH) -r RUNS "$(abspath $(LOGS))"
-	$(LIGHT)/bin/python -m sa_ah_lib.seed_figures $(LOGS) --out figures/seeds
+	$(LIGHT)/bin/python -m sa_ah_lib.report.seed_figures $(LOGS) --out figures/seeds
 
 report: $(LIGHT)/.installed  ## one self-contained HTML page from LOGS, to send to a colleague
-	$(LIGHT)/bin/python -m sa_ah_lib.report $(LOGS) --out $(RUNS)/report.html
+	$(LIGHT)/bin/python -m sa_ah_lib.report.html_report $(LOGS) --out $(RUNS)/report.html
 
 .venv-figures/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv-figures
@@ -91,8 +91,8 @@ $(OLDER)/.installed: requirements-older.txt
 	touch $@
 
 test-older: $(OLDER)/.installed  ## the seam's tests on an older Unsloth and TRL, in a venv of their own
-	PYTHONPATH=. $(OLDER)/bin/python -m pytest tests/test_seam.py tests/test_trainer.py tests/test_guide.py \
-	  tests/test_weighting.py tests/test_versions.py
+	PYTHONPATH=. $(OLDER)/bin/python -m pytest tests/unsloth/test_seam.py tests/torch/test_trainer.py tests/torch/test_guide.py \
+	  tests/torch/test_weighting.py tests/unit/test_versions.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

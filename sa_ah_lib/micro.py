@@ -18,9 +18,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sa_ah_lib.data import Problem, held_out_items, task_problems
 from sa_ah_lib.micro_tokenizer import CONTEXT, END, build_tokenizer, prompt_text
 from sa_ah_lib.rewards import TAGS
+from sa_ah_lib.train.data import Problem, held_out_items, task_problems
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ def _answer_loss(model: Any, prompts: list[list[int]], answers: list[list[int]])
 def zero_shot(model: Any, tokenizer: Any, scale: str, progress: bool = True) -> float:
     """Greedy Pass@1 in [0, 1] on the 500 held-out problems, as every notebook measures it."""
     from sa_ah_lib.config import preset
-    from sa_ah_lib.evaluation import evaluate, pass_at_1
+    from sa_ah_lib.train.evaluation import evaluate, pass_at_1
 
     problems = [Problem(item["question"], item["answer"]) for item in held_out(RECIPES[scale])[0]]
     right, total = pass_at_1(evaluate(model, tokenizer, problems, preset(scale, "zero-shot"), progress=progress))

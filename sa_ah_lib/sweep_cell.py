@@ -22,7 +22,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from sa_ah_lib import runlog
+from sa_ah_lib.train import runlog
 
 FINISHED, FAILED, STOPPED, BUSY, SKIPPED = 0, 1, 130, 75, 76
 """Exit codes of the cell's process; any other one is a crash of the process itself."""

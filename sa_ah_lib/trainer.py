@@ -12,7 +12,7 @@ from contextlib import nullcontext
 import torch
 
 from sa_ah_lib.controls import check_rule, rule_weights
-from sa_ah_lib.seam import (
+from sa_ah_lib.upstream.hooks import (
     BATCH_KEYS,
     EntropyTap,
     HookNotCalledError,
@@ -22,7 +22,7 @@ from sa_ah_lib.seam import (
     check_instance,
     check_upstream,
 )
-from sa_ah_lib.versions import remedy
+from sa_ah_lib.upstream.versions import remedy
 from sa_ah_lib.weighting import (
     DENOMINATORS,
     SCOPES,

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
+from sa_ah_lib.analysis.results import Family, Result
 from sa_ah_lib.config import METHODS, preset
-from sa_ah_lib.results import Family, Result
-from sa_ah_lib.runlog import RunLog, read_run
-from sa_ah_lib.schematic import token_weights
+from sa_ah_lib.report.schematic import token_weights
+from sa_ah_lib.train.runlog import RunLog, read_run
 
 METHOD_NAMES = ("grpo", "ah-grpo", "sa-ah-grpo")
 SWEEP = (-0.25, 0.1, 0.25)

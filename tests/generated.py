@@ -63,8 +63,8 @@ def lineage(tiny):
     """The names of the classes from ours to the generated one, and where the switches it reads are known."""
     import trl
 
-    from sa_ah_lib.arguments import UNSLOTH_SWITCHES
     from sa_ah_lib.trainer import sa_ah_trainer_class
+    from sa_ah_lib.upstream.settings import UNSLOTH_SWITCHES
 
     source = Path(sys.modules[trl.GRPOTrainer.__module__].__file__).read_text(encoding="utf-8")
     return {
@@ -75,7 +75,7 @@ def lineage(tiny):
 
 def layouts(tiny):
     """{case: worst error} and {case: shapes of the hidden states} of ``CASES``."""
-    from sa_ah_lib.seam import EntropyTap
+    from sa_ah_lib.upstream.hooks import EntropyTap
 
     shapes, states = [], EntropyTap._predicting_states
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from sa_ah_lib.config import preset
-from sa_ah_lib.runlog import Run
+from sa_ah_lib.train.runlog import Run
 
 PROBLEMS = 500
 

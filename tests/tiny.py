@@ -14,8 +14,8 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from sa_ah_lib.seam import SEAM_ARGUMENTS
 from sa_ah_lib.trainer import GROUP_KEY, REWARD_KEY, sa_ah_trainer_class
+from sa_ah_lib.upstream.hooks import SEAM_ARGUMENTS
 from sa_ah_lib.weighting import reference_loss
 
 SPECIALS = ("<pad>", "<eos>", "<user>", "<bot>")
@@ -365,7 +365,7 @@ def resumed_runs(directory, build, steps=8, every=3):
     """
     from transformers import set_seed
 
-    from sa_ah_lib.restore import RestoreCallback
+    from sa_ah_lib.train.restore import RestoreCallback
 
     config = {"beta": 0.04, "max_steps": steps, "save_strategy": "steps", "save_steps": every, "save_only_model": False}
 

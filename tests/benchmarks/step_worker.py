@@ -34,7 +34,7 @@ class Stages:
 def worker(backend, chosen, model_dir, pipe):
     """Build every variant of one backend on one model, then answer the parent's requests until it says stop."""
     if chosen.device == "cpu":
-        # The generated trainer on a machine without a GPU, uncompiled, as tests/test_seam.py has it.
+        # The generated trainer on a machine without a GPU, uncompiled, as tests/unsloth/test_seam.py has it.
         os.environ.update(UNSLOTH_ALLOW_CPU="1", UNSLOTH_COMPILE_DISABLE="1", TORCHDYNAMO_DISABLE="1")
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     os.chdir(Path(model_dir).parent)
@@ -61,7 +61,7 @@ def _unsloth_policy(chosen, model_dir):
         return policy, tokenizer
     import shared  # noqa: F401  (it makes the library importable)
 
-    from sa_ah_lib import models
+    from sa_ah_lib.train import models
 
     loaded = models.load(_config(chosen, model_dir))
     return loaded.model, loaded.tokenizer
@@ -163,8 +163,8 @@ def _naive_class():
 
 def _examples(trainer, chosen, micro_batch):
     """The rows of one micro-batch: prompts of exactly ``prompt_tokens`` tokens, each once a rollout."""
-    from sa_ah_lib.data import Problem
-    from sa_ah_lib.evaluation import encode_prompts
+    from sa_ah_lib.train.data import Problem
+    from sa_ah_lib.train.evaluation import encode_prompts
 
     config, rows = _config(chosen, ""), []
     count = lambda text: len(encode_prompts([Problem(text, "")], trainer.processing_class, config)[0])  # noqa: E731
@@ -242,8 +242,8 @@ def _evaluation(policy, tokenizer, chosen):
 
     import shared
 
-    from sa_ah_lib.data import Problem
-    from sa_ah_lib.evaluation import encode_prompts, evaluate, length_batches
+    from sa_ah_lib.train.data import Problem
+    from sa_ah_lib.train.evaluation import encode_prompts, evaluate, length_batches
 
     draw = random.Random(0)
     longest = chosen.prompt_tokens

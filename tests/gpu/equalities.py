@@ -71,7 +71,7 @@ def compare(directory, device, backend):
     """Print one JSON object: the trainer, {case: [worst error, the same without weights]}, and what two steps did."""
     os.chdir(directory)
     if device == "cpu":
-        # The generated trainer on a machine without a GPU, uncompiled, as tests/test_seam.py has it.
+        # The generated trainer on a machine without a GPU, uncompiled, as tests/unsloth/test_seam.py has it.
         os.environ.update(UNSLOTH_ALLOW_CPU="1", UNSLOTH_COMPILE_DISABLE="1", TORCHDYNAMO_DISABLE="1")
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     if backend == "unsloth":
@@ -106,8 +106,8 @@ def compare(directory, device, backend):
 def _load(directory, device, backend):
     """The adapter's model: by the library's own loader for Unsloth on a GPU, else by peft."""
     if device == "cuda" and backend == "unsloth":
-        from sa_ah_lib import models
         from sa_ah_lib.config import preset
+        from sa_ah_lib.train import models
 
         config = preset("micro-s", "sa-ah-grpo", model=str(directory / "model"), lora_dropout=0.0)
         return models.load(config, directory / "adapter").model

@@ -38,7 +38,7 @@ def prepared(tmp_path_factory):
 
 @pytest.fixture(scope="module", params=["cpu unsloth", "cuda unsloth", "cuda trl"])
 def report(request, prepared):
-    """One trainer's report on one device. Stock TRL on a CPU is tests/test_trainer.py's."""
+    """One trainer's report on one device. Stock TRL on a CPU is tests/torch/test_trainer.py's."""
     device, backend = request.param.split()
     if device == "cuda" and not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")

@@ -1,0 +1,1 @@
+"""From logs to numbers: loading, statistics, comparisons and their answer. Needs no torch."""

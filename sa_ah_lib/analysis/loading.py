@@ -1,0 +1,223 @@
+"""Run directories and foreign logs into results; whatever is wrong becomes a message, not a crash. Needs no torch."""
+
+import csv
+import json
+import math
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sa_ah_lib.analysis.results import Family, Result, families, peers
+from sa_ah_lib.analysis.table import html_table
+from sa_ah_lib.config import preset
+from sa_ah_lib.train.runlog import read_run
+
+
+@dataclass(frozen=True)
+class Found:
+    """What ``load`` read: results, and a message for everything that was left out or mended."""
+
+    results: list
+    messages: list
+
+    @property
+    def families(self):
+        return families(self.results)
+
+    def peers(self, config):
+        """See ``results.peers``."""
+        return peers(self.results, config)
+
+    def of_seed(self, seed):
+        """The same without the runs of other seeds; a message counts them."""
+        kept = [r for r in self.results if r.config.seed == seed or not r.config.steps]
+        others = sorted({r.config.seed for r in self.results if r not in kept})
+        note = [f"left out: runs of other seeds than {seed} ({', '.join(map(str, others))})"] if others else []
+        return Found(kept, [*self.messages, *note])
+
+    def of_scale(self, scale):
+        """The same without the runs of other scales; "auto" and "all" keep every scale."""
+        if scale in ("auto", "all"):
+            return self
+        kept = [r for r in self.results if r.config.scale == scale]
+        note = [] if kept else [f"no run of scale {scale} was found; the scales are the keys of config.SCALES"]
+        return Found(kept, [*self.messages, *note])
+
+    def _repr_html_(self):
+        rows = [[f.name, f.caption, ", ".join(r.config.run_id for r in f.results)] for f in self.families]
+        notes = "".join(html_table(["note"], [[message] for message in self.messages])) if self.messages else ""
+        return html_table(["family", "what it is", "runs"], rows) + notes
+
+
+def load(*directories, foreign=()):
+    """Every finished run below ``directories``, and foreign logs.
+
+    Args:
+        foreign: dicts with ``path`` (a TRL ``trainer_state.json``, or a CSV with a column ``step`` and any of
+            ``reward``, ``pass_at_1`` and the keys of ``train.jsonl``), ``scale``, ``method``, and any field of
+            ``RunConfig`` that differs from that preset.
+
+    Returns:
+        ``Found``; an unreadable run is left out with a message that names the file and line.
+    """
+    results, messages = [], []
+    for directory in map(Path, directories):
+        # Models have a config.json too, in checkpoints and exports; an environment.json is a run's alone.
+        marks = [path for name in ("environment.json", "train.jsonl") for path in directory.glob(f"**/{name}")]
+        runs = sorted({path.parent for path in marks}, key=lambda path: (path.name, str(path)))
+        if not runs:
+            messages.append(f"{directory}: expected run directories. Found none; run a notebook first, or set RUNS.")
+        for run_directory in runs:
+            results += _guarded(lambda d: _from_run_directory(d, messages), run_directory, messages)
+    for entry in foreign:
+        results += _guarded(lambda e: [_from_foreign(dict(e), messages)], entry, messages)
+    return Found(results, messages)
+
+
+def family(runs):
+    """``runlog.Run`` objects of one family, as a ``results.Family``."""
+    return Family(tuple(from_run(run) for run in runs))
+
+
+def _guarded(read, what, messages):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            found = read(what)
+        except KeyError as error:
+            found = []
+            messages.append(f"left out {what}: expected the key {error}, which is missing")
+        except (ValueError, TypeError, AttributeError, OSError) as error:
+            found = []
+            messages.append(f"left out {what}: {error}")
+    messages += [str(warning.message) for warning in caught]
+    return found
+
+
+def _from_run_directory(directory, messages):
+    run = read_run(directory)
+    if not run.finished:
+        messages.append(f"left out {directory}: the run is not finished (no finished.json)")
+        return []
+    return [from_run(run, messages)]
+
+
+def from_run(run, messages=None):
+    """A ``runlog.Run`` as a ``Result``; later lines of a step win over earlier ones, each with a message."""
+    messages = [] if messages is None else messages
+    train = _rows_by_step(run.train, run.directory / "train.jsonl", messages)
+    answers = _answers(run.eval, run.directory / "eval.jsonl", messages)
+    counts = {step: (int(right.sum()), len(right)) for step, right in answers.items()}
+    base = counts.pop(0, None)
+    rollouts = _rollouts(run.completions, run.directory / "completions.jsonl", messages)
+    environment = run.environment
+    origin = {
+        "data": environment.get("data", {}).get("source", run.config.dataset),
+        "device": environment.get("device", "unknown device"),
+        "date": environment.get("started", "unknown date").split("T")[0],
+        "parameters": environment.get("parameters"),
+    }
+    return Result(
+        "measured", run.config, counts, base[0] / base[1] if base else None, train, answers, rollouts,
+        origin=origin, directory=run.directory,
+    )  # fmt: skip
+
+
+def _rows_by_step(rows, path, messages):
+    kept, not_finite = {}, []
+    for line, row in enumerate(rows, 1):
+        if not isinstance(row.get("step"), int):
+            messages.append(f"{path}, line {line}: expected an integer step. Got {row.get('step')!r}; line left out.")
+            continue
+        if row["step"] in kept:
+            messages.append(f"{path}, line {line}: step {row['step']} again; this later line is used.")
+        values = {k: v for k, v in row.items() if not isinstance(v, float) or math.isfinite(v)}
+        if values.get("reward") is None:
+            not_finite.append(line)
+        kept[row["step"]] = values
+    if not_finite:
+        messages.append(f"{path}, line {_listed(not_finite)}: no finite reward; left out of the reward curve.")
+    return [kept[step] for step in sorted(kept)]
+
+
+def _answers(rows, path, messages):
+    kept = {}
+    for line, row in enumerate(rows, 1):
+        got = {key: row.get(key) for key in ("step", "problem", "correct")}
+        if None in got.values() or not isinstance(got["step"], int):
+            messages.append(f"{path}, line {line}: expected step, problem and correct. Got {got}; line left out.")
+            continue
+        answers = kept.setdefault(row["step"], {})
+        if row["problem"] in answers:
+            where = f"{path}, line {line}: step {row['step']}, problem {row['problem']}"
+            messages.append(f"{where} again; this later line is used.")
+        answers[row["problem"]] = bool(row["correct"])
+    return {step: np.array([kept[step][p] for p in sorted(kept[step])], dtype=bool) for step in sorted(kept)}
+
+
+def _rollouts(rows, path, messages):
+    wanted = ("step", "prompt", "tokens", "entropy", "weights", "advantage")
+    kept = []
+    for line, row in enumerate(rows, 1):
+        lacks = [key for key in wanted if row.get(key) is None]
+        if lacks:
+            messages.append(f"{path}, line {line}: expected a rollout. It lacks {', '.join(lacks)}; line left out.")
+        else:
+            kept.append(row)
+    return kept
+
+
+def _from_foreign(entry, messages):
+    path = Path(entry.pop("path"))
+    scale, method = entry.pop("scale"), entry.pop("method")
+    rows = _read_csv(path) if path.suffix == ".csv" else _read_trainer_state(path)
+    # TRL's history mixes training lines with evaluations and a summary: only lines with a reward are steps.
+    steps = [row for row in rows if "reward" in row] if path.suffix != ".csv" else rows
+    last = max((row["step"] for row in rows if isinstance(row.get("step"), int)), default=0)
+    if not last:
+        raise ValueError(f"{path}: expected lines with an integer step of at least 1. Found none.")
+    config = preset(scale, method, **{"steps": last, **entry})
+    scored = {row["step"]: row["pass_at_1"] for row in rows if row.get("pass_at_1") is not None}
+    counts = {step: _count(rate, config.eval_examples, path, step, messages) for step, rate in sorted(scored.items())}
+    base = counts.pop(0, None)
+    train = [row for row in _rows_by_step(steps, path, messages if path.suffix != ".csv" else []) if row["step"]]
+    origin = {"data": config.dataset, "device": "foreign log", "date": path.name}
+    return Result("measured", config, counts, base[0] / base[1] if base else None, train, origin=origin)
+
+
+def _count(rate, total, path, step, messages):
+    if not 0 <= rate <= 1:
+        raise ValueError(f"{path}, step {step}: expected pass_at_1 in [0, 1]. Got {rate}.")
+    correct = round(rate * total)
+    if abs(rate * total - correct) > 0.01:
+        messages.append(f"{path}, step {step}: Pass@1 {rate} is no count over {total} problems; rounded to {correct}.")
+    return correct, total
+
+
+def _read_trainer_state(path):
+    state = json.loads(path.read_text(encoding="utf-8"))
+    history = state.get("log_history") if isinstance(state, dict) else None
+    if not isinstance(history, list):
+        raise ValueError(f"{path}: expected TRL's trainer_state.json, an object with a list log_history. Got none.")
+    return history
+
+
+def _read_csv(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        if "step" not in (reader.fieldnames or ()):
+            raise ValueError(f"{path}: expected a CSV with a column step. Got the columns {reader.fieldnames}.")
+        rows = []
+        for row in reader:
+            try:
+                values = {key: float(value) for key, value in row.items() if value not in ("", None)}
+                rows.append({**values, "step": int(row["step"])})
+            except (ValueError, TypeError) as error:
+                raise ValueError(f"{path}, line {reader.line_num}: expected numbers. Got {row} ({error}).") from error
+    return rows
+
+
+def _listed(lines, most=5):
+    return ", ".join(map(str, lines[:most])) + (f" and {len(lines) - most} more" if len(lines) > most else "")

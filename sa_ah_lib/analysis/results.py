@@ -1,0 +1,256 @@
+"""What tables and figures need of a run, the same for the paper's printed numbers and for logs. Needs no torch.
+
+A ``Family`` holds the results of one source and one model that differ in method, alpha and length alone.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from sa_ah_lib.analysis.stats import second_half
+from sa_ah_lib.config import CONTROLS, METHOD_FIELDS, METHODS, RunConfig
+
+FAMILY_FREE = (*METHOD_FIELDS, "steps", "eval_batch_size", "save_every")
+"""Fields in which the members of one family may differ."""
+
+LARGE_SCALES = ("micro-l", "qwen2.5-3b")
+"""The scales in the place of the paper's 3B model; the others stand in for its 1.5B model."""
+
+
+class MissingData(Exception):
+    """A table or figure asked for what its source does not have; the message says what."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One run: its configuration, Pass@1 counts, logged rows, and per-problem answers where they are known.
+
+    Attributes:
+        source: "paper" or "measured".
+        pass_at_1: {step: (correct, problems)} of the trained checkpoints, ascending.
+        base: zero-shot Pass@1, or None.
+        train: one dict a logged step, with the keys of ``train.jsonl``; steps ascending, each once.
+        answers: {step: (N,) booleans in problem order}, step 0 included; empty where only totals are known.
+        completions: sampled rollouts, rows of ``completions.jsonl``.
+        printed: the paper's run-level numbers, not recomputed: "variance" and "kl", and the texts of Table 2's cells
+            "base", "final" and "peak".
+        origin: what a caption says beside the model: data, device, dates.
+        directory: the run directory, or None.
+    """
+
+    source: str
+    config: RunConfig
+    pass_at_1: dict
+    base: float | None = None
+    train: list = field(default_factory=list, repr=False)
+    answers: dict = field(default_factory=dict, repr=False)
+    completions: list = field(default_factory=list, repr=False)
+    printed: dict = field(default_factory=dict)
+    origin: dict = field(default_factory=dict)
+    directory: Path | None = None
+
+    def curve(self, key):
+        """(steps, values) of one logged key as arrays, without the steps that lack it."""
+        rows = [row for row in self.train if row.get(key) is not None]
+        return np.array([row["step"] for row in rows], dtype=int), np.array([row[key] for row in rows], dtype=float)
+
+    @property
+    def last(self):
+        """The last evaluated step."""
+        self._need_checkpoints()
+        return max(self.pass_at_1)
+
+    @property
+    def environment(self):
+        """Data, device and start, with the keys of ``environment.json``."""
+        started = self.origin.get("date", "unknown date")
+        return {"data": {"source": self.origin.get("data")}, "device": self.origin.get("device"), "started": started}
+
+    @property
+    def final(self):
+        """(correct, problems) at the last checkpoint."""
+        return self.pass_at_1[self.last]
+
+    @property
+    def best(self):
+        """The step of the best checkpoint, the first of equals."""
+        self._need_checkpoints()
+        return max(self.pass_at_1, key=lambda step: self.pass_at_1[step][0] / self.pass_at_1[step][1])
+
+    @property
+    def peak(self):
+        """(correct, problems) at the best checkpoint."""
+        return self.pass_at_1[self.best]
+
+    @property
+    def variance(self):
+        """Variance of the mean reward over the second half of the steps (Table 2), or None."""
+        rewards = self.curve("reward")[1]
+        if self.source == "paper" or len(rewards) < 4:
+            return self.printed.get("variance")
+        return float(np.var(second_half(rewards)))
+
+    @property
+    def mean_kl(self):
+        """Mean over steps of the per-token KL (nats), or None."""
+        divergence = self.curve("kl")[1]
+        if self.source == "paper" or not len(divergence):
+            return self.printed.get("kl")
+        return float(divergence.mean())
+
+    def _need_checkpoints(self):
+        if not self.pass_at_1:
+            raise MissingData(f"no evaluated checkpoint of {self.config.method} (alpha {self.config.alpha:g})")
+
+
+@dataclass(frozen=True)
+class Family:
+    """The results of one source, model, data set and seed."""
+
+    results: tuple
+    suffix: str = ""
+
+    @property
+    def source(self):
+        return self.results[0].source
+
+    @property
+    def scale(self):
+        return self.results[0].config.scale
+
+    @property
+    def is_large(self):
+        """Whether the model stands in the place of the paper's 3B one."""
+        return self.scale in LARGE_SCALES
+
+    @property
+    def name(self):
+        """Directory-safe name, unique among the families that were loaded together."""
+        return (f"paper-{self.scale}" if self.source == "paper" else self.scale) + self.suffix
+
+    @property
+    def model(self):
+        """The model as a caption names it."""
+        model = self.results[0].config.model
+        if model.startswith("Qwen/Qwen2.5-"):
+            return model.replace("Qwen/Qwen2.5-", "Qwen 2.5-")
+        parameters = self.results[0].origin.get("parameters")
+        return self.scale + (f" ({parameters / 1e6:.3g}M parameters)" if parameters else "")
+
+    @property
+    def methods(self):
+        """{method: result} of the paper's methods at their own alpha, in its order; controls are notebook 06's."""
+        found = {}
+        for method in [name for name in METHODS if name not in CONTROLS]:
+            members = [r for r in self._plain if r.config.method == method and r.config.steps]
+            own = [r for r in members if r.config.alpha == METHODS[method]["alpha"]]
+            if own or len(members) == 1:
+                found[method] = (own or members)[0]
+        return found
+
+    @property
+    def alphas(self):
+        """{alpha: result} of AH-GRPO at GRPO's length, or else at its longest; GRPO stands for 0; ascending."""
+        members = self._swept
+        lengths = [r.config.steps for r in members if not r.config.alpha] or [r.config.steps for r in members]
+        alike = [r for r in members if r.config.steps == max(lengths)]
+        return {r.config.alpha: r for r in sorted(alike, key=lambda r: r.config.alpha)}
+
+    @property
+    def other_lengths(self):
+        """Results of AH-GRPO that ``alphas`` leaves out, because a shorter run's schedule ends elsewhere."""
+        alike = self.alphas.values()
+        return [r for r in self._swept if all(r is not other for other in alike)]
+
+    @property
+    def _swept(self):
+        return [r for r in self._plain if r.config.method in ("grpo", "ah-grpo")]
+
+    @property
+    def _plain(self):
+        """Without methods under another's rule, which are notebook 06's."""
+        return [r for r in self.results if r.config.has_own_rule]
+
+    @property
+    def sweep(self):
+        """The evaluated runs of ``alphas``.
+
+        Raises:
+            MissingData: fewer than three.
+        """
+        evaluated = {alpha: r for alpha, r in self.alphas.items() if r.pass_at_1}
+        if len(evaluated) < 3:
+            raise MissingData(f"an alpha sweep of {self.model}: fewer than three values of alpha were run")
+        return evaluated
+
+    @property
+    def base(self):
+        """Zero-shot Pass@1 of the family's model, or None."""
+        return next((r.base for r in self.results if r.base is not None), None)
+
+    @property
+    def problems(self):
+        """How many problems an evaluation has."""
+        return self.results[0].config.eval_examples
+
+    @property
+    def caption(self):
+        """Source, model, data, seed, device and dates: what a picture says of itself."""
+        first = self.results[0]
+        days = sorted({day for r in self.results for day in [r.origin.get("date")] if day})
+        span = " to ".join(dict.fromkeys((days[0], days[-1]))) if days else "date unknown"
+        data = first.origin.get("data", first.config.dataset)
+        parts = [f"{self.model} on {data}", f"seed {first.config.seed}", first.origin.get("device", ""), span]
+        return f"{self.source}: " + ", ".join(part for part in parts if part)
+
+    def method(self, name):
+        """The result of one method.
+
+        Raises:
+            MissingData: the family has no such run.
+        """
+        if name not in self.methods:
+            raise MissingData(f"no {name} run of {self.model} (seed {self.results[0].config.seed})")
+        return self.methods[name]
+
+
+def families(results):
+    """Group results into families: by source, then by every field that is not a method's own; larger families first.
+
+    Of two runs of one method, alpha and rule, that of the method's own length (Section 4.3) is kept, else the longest.
+    """
+    groups = {}
+    for result in results:
+        values = {k: v for k, v in result.config.to_dict().items() if k not in FAMILY_FREE}
+        groups.setdefault((result.source, tuple(values.items())), []).append(result)
+    order = list(METHODS)
+    chosen = []
+    for members in groups.values():
+        members = sorted(members, key=lambda r: (order.index(r.config.method), r.config.alpha, -_preference(r)))
+        kept = {(r.config.method, r.config.alpha, r.config.rule): r for r in reversed(members)}
+        chosen.append(tuple(r for r in members if kept[r.config.method, r.config.alpha, r.config.rule] is r))
+    chosen.sort(key=lambda members: (members[0].config.scale, -len(members), members[0].config.seed))
+    names = [Family(members).name for members in chosen]
+    return [
+        Family(members, f"-{names[:i].count(names[i]) + 1}" if names[i] in names[:i] else "")
+        for i, members in enumerate(chosen)
+    ]
+
+
+def peers(results, config):
+    """The family of the runs to compare with ``config``: another method or alpha, everything else alike.
+
+    Raises:
+        MissingData: none of ``results`` is one.
+    """
+    members = [r for r in results if r.config == config.sibling(r.config.method, r.config.alpha)]
+    if not members:
+        raise MissingData(f"no finished run beside {config.run_id}")
+    order = list(METHODS)
+    return Family(tuple(sorted(members, key=lambda r: (order.index(r.config.method), r.config.alpha))))
+
+
+def _preference(result):
+    own = METHODS[result.config.method]["steps"]
+    return 10**9 if result.config.steps == own else result.config.steps

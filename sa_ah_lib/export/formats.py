@@ -1,0 +1,205 @@
+"""Export of a trained run: adapter, merged 16-bit weights or GGUF, compared with the adapter before they are kept.
+
+Unsloth merges and converts. What it wrote is then read back by plain transformers in a process of its own and must say
+what the adapter says. Files that were not compared, or that failed, stay under ``<format>.unverified``.
+"""
+
+import shutil
+from pathlib import Path
+
+from sa_ah_lib.train import models  # first: it imports unsloth, which patches what follows
+
+import torch
+from huggingface_hub import HfApi
+from huggingface_hub.utils import validate_repo_id
+from peft.tuners.lora import LoraLayer
+from safetensors import safe_open
+
+from sa_ah_lib.export import card
+from sa_ah_lib.train import data
+from sa_ah_lib.train.evaluation import encode_prompts, generating, greedy
+from sa_ah_lib.export.reload import next_tokens, reloaded_next_tokens
+
+FORMATS = ("adapter", "merged_16bit", "gguf")
+PROMPTS = 16
+MOST_DIFFERENT = {"merged_16bit": 0.02, "gguf": 0.05}
+"""Largest share of the adapter's greedy tokens that an exported model may not choose: rounding flips near ties."""
+LEAST_KEPT = 0.5
+"""Smallest share of the adapter's change of the weights that must outlive the rounding to 16 bits."""
+
+
+class ExportMismatchError(RuntimeError):
+    """The exported files are not the trained model."""
+
+
+def export(run, formats=(), push_to="", data_dir=None, quantization="q8_0"):
+    """Export a trained run's model; with no formats, nothing is loaded and nothing is done.
+
+    Args:
+        run: a finished ``runlog.Run`` with its adapter.
+        formats: any of ``FORMATS``. The adapter is there already: it is checked and gets its model card.
+        push_to: "" or a hub id, "name/model". Each format goes to a private repository of its own,
+            "name/model-<format>", after it was checked.
+        data_dir: GSM8K's own files, as for ``training.run``; the check's prompts are evaluation problems.
+        quantization: llama.cpp's name of the GGUF's number format.
+
+    Returns:
+        {format: its directory}.
+
+    Raises:
+        ValueError: an unknown format, a bad hub id, or an adapter that was not trained.
+        ExportMismatchError: the exported model differs from the adapter; says by how much.
+        RuntimeError: GGUF is asked for and llama.cpp is not there.
+    """
+    _check_request(run, formats, push_to)
+    if not formats:
+        return {}
+    loaded = models.load(run.config.replace(fast_inference=False), run.directory / "adapter")
+    check_trained(loaded.model)
+    problems = data.load(run.config, data_dir).evaluation[:PROMPTS]
+    spoken = _adapter_speech(loaded, problems, run.config)
+    places = {}
+    for form in formats:
+        places[form], verified = _write(run, form, loaded, spoken, quantization)
+        card.write(run, places[form], form, verified)
+        if push_to:
+            repository = f"{push_to}-{form.replace('_', '-')}"
+            HfApi().create_repo(repository, private=True, exist_ok=True)
+            HfApi().upload_folder(repo_id=repository, folder_path=places[form])
+    return places
+
+
+def check_trained(model):
+    """Raise ValueError unless every LoRA B matrix of ``model`` is finite and not all zero."""
+    bad = [
+        name
+        for name, p in model.named_parameters()
+        if "lora_B" in name and not (p.detach().abs().max() > 0 and torch.isfinite(p).all())
+    ]
+    if bad:
+        raise ValueError(
+            f"every lora_B of an adapter to export must be finite and not zero. Got {len(bad)} that are not, the first "
+            f"is {bad[0]}; train the run first, or look for NaN in its train.jsonl."
+        )
+
+
+def compare(rows, answers, base_answers):
+    """How far an exported model says what the adapter says.
+
+    Args:
+        rows: (prompt ids, the adapter's greedy completion ids) pairs.
+        answers, base_answers: ``next_tokens`` of the exported model and of the untouched base on ``rows``.
+
+    Returns:
+        dict of counts and shares in [0, 1]: prompts, tokens, same_completions, same_tokens, base_same_tokens.
+    """
+    completions = [completion for _, completion in rows]
+    flat = lambda lists: [token for tokens in lists for token in tokens]  # noqa: E731
+    total = len(flat(completions))
+    same = lambda given: sum(a == b for a, b in zip(flat(completions), flat(given), strict=True)) / total  # noqa: E731
+    return {
+        "prompts": len(rows),
+        "tokens": total,
+        "same_completions": sum(a == b for a, b in zip(completions, answers, strict=True)) / len(rows),
+        "same_tokens": same(answers),
+        "base_same_tokens": same(base_answers),
+    }
+
+
+@torch.no_grad()
+def kept_share(model, directory):
+    """Share of the adapter's change of the weights that the merged files in ``directory`` hold.
+
+    The projection of (merged - base) on the adapter's own change, over all its matrices: 1 is all of it, 0 none. A
+    change smaller than half a step of a 16-bit number is rounded away, which happens at small learning rates.
+
+    Returns:
+        A float, or None where the base is quantized and has no weights to compare with.
+    """
+    files = [safe_open(path, "pt") for path in sorted(Path(directory).glob("*.safetensors"))]
+    owner = {name: file for file in files for name in file.keys()}
+    along, whole = 0.0, 0.0
+    for name, module in model.named_modules():
+        if not isinstance(module, LoraLayer):
+            continue
+        base = module.get_base_layer().weight
+        if not base.is_floating_point():
+            return None
+        change = sum(module.get_delta_weight(adapter) for adapter in module.active_adapters).double()
+        key = f"{name.removeprefix('base_model.model.')}.weight"
+        found = owner[key].get_tensor(key).to(base.device)
+        along += ((found.double() - base.double()) * change).sum().item()
+        whole += change.square().sum().item()
+    return along / whole
+
+
+def _check_request(run, formats, push_to):
+    unknown = [form for form in formats if form not in FORMATS]
+    if isinstance(formats, str) or unknown:
+        raise ValueError(f"formats must be a list of any of {FORMATS}. Got {formats!r}.")
+    if formats and not (run.directory / "adapter").is_dir():
+        raise ValueError(f"only a trained run can be exported. Got {run.directory}, which has no adapter/.")
+    if push_to:
+        validate_repo_id(push_to)
+    if "gguf" in formats:
+        models.check_llama_cpp()
+
+
+def _adapter_speech(loaded, problems, config):
+    """(rows, base answers): prompts with the adapter's greedy completions, and what the base would say there."""
+    prompts = encode_prompts(problems, loaded.tokenizer, config)
+    with generating(loaded.model):
+        completions = greedy(loaded.model, loaded.tokenizer, prompts, config.max_completion_tokens)
+        rows = list(zip(prompts, completions, strict=True))
+        with loaded.model.disable_adapter():
+            return rows, next_tokens(loaded.model, rows)
+
+
+def _write(run, form, loaded, spoken, quantization):
+    """(directory, sentence on the check) of one format, written, compared and put in its place."""
+    if form == "adapter":
+        return run.directory / "adapter", "Every LoRA matrix is finite and not zero; these are the trained files."
+    place = run.directory / "export" / form
+    unverified = place.with_name(form + ".unverified")
+    shutil.rmtree(unverified, ignore_errors=True)
+    unverified.mkdir(parents=True)
+    save = _save_merged if form == "merged_16bit" else _save_gguf
+    save(loaded, unverified, quantization)
+    rows, base_answers = spoken
+    found = compare(rows, reloaded_next_tokens(unverified, rows, loaded.model.device), base_answers)
+    found["kept"] = kept_share(loaded.model, unverified) if form == "merged_16bit" else None
+    verified = _sentence(found)
+    if 1 - found["same_tokens"] > MOST_DIFFERENT[form]:
+        raise ExportMismatchError(
+            f"at most {MOST_DIFFERENT[form]:.0%} of the greedy tokens may differ from the adapter's, but "
+            f"{1 - found['same_tokens']:.1%} do. {verified} The files stay in {unverified}; export the adapter instead."
+        )
+    if found["kept"] is not None and found["kept"] < LEAST_KEPT:
+        raise ExportMismatchError(
+            f"16-bit rounding may take at most {1 - LEAST_KEPT:.0%} of the adapter's change. {verified} The training "
+            f"moved the weights too little for a 16-bit merge: export the adapter. The files stay in {unverified}."
+        )
+    shutil.rmtree(place, ignore_errors=True)
+    return unverified.rename(place), verified
+
+
+def _save_merged(loaded, directory, quantization):
+    loaded.model.save_pretrained_merged(str(directory), loaded.tokenizer, save_method="merged_16bit")
+
+
+def _save_gguf(loaded, directory, quantization):
+    scratch = directory / "merging"
+    made = loaded.model.save_pretrained_gguf(str(scratch), loaded.tokenizer, quantization_method=quantization)
+    for path in made["gguf_files"]:
+        shutil.move(path, directory / Path(path).name)
+    for leftover in directory.glob("merging*"):
+        shutil.rmtree(leftover)
+
+
+def _sentence(found):
+    kept = "" if found["kept"] is None else f" They hold {found['kept']:.1%} of the adapter's change of the weights."
+    return (
+        f"The files were read back: on {found['prompts']} prompts, {found['same_completions']:.1%} of the greedy "
+        f"completions and {found['same_tokens']:.2%} of their {found['tokens']} tokens are the adapter's own (the "
+        f"untouched base would choose {found['base_same_tokens']:.2%} of them).{kept}"
+    )

@@ -1,0 +1,1 @@
+"""The paper's printed numbers, its claims, and an audit of both. Needs no torch."""

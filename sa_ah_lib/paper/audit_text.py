@@ -1,0 +1,235 @@
+"""Statements of the paper's text held against its own tables. Needs no torch."""
+
+from sa_ah_lib.analysis.stats import half_width
+from sa_ah_lib.paper.audit_tables import METHODS, Check, grade
+from sa_ah_lib.paper.printed import BASE, CHECKPOINTS, DIAGNOSTICS, LARGE, PROBLEMS, RAW_BASE, SMALL, SUMMARY
+
+
+def checks():
+    """Every check of the text, in the order of the sections that make the statement."""
+    found = [*_ratios(), _gain(), _contribution(), *_accuracy(), *_divergence(), *_alphas()]
+    return [*found, *_trajectory(), _curriculum()]
+
+
+def _final(scale, method):
+    return float(SUMMARY[scale, method][0])
+
+
+def _variance(scale, method):
+    return float(SUMMARY[scale, method][4])
+
+
+def _ratios():
+    lines = []
+    for other, printed in (("grpo", "3.6"), ("ah-grpo", "2.6")):
+        ratio = _variance(LARGE, other) / _variance(LARGE, "sa-ah-grpo")
+        lines.append(
+            Check(
+                "Abstract and Section 5.1",
+                f"{printed}× lower training variance than {other} on 3B",
+                f"{ratio:.2f}×",
+                grade(f"{ratio:.1f}" == printed),
+                "The arithmetic holds for the numbers as printed; see Table 2 above for "
+                "the four that are printed twice.",
+            )
+        )
+    return lines
+
+
+def _gain():
+    gain, raw = (100 * (_final(SMALL, "sa-ah-grpo") - base[SMALL]) for base in (BASE, RAW_BASE))
+    return Check(
+        "Abstract and Section 5.1",
+        "+4.9 points over zero-shot on 1.5B",
+        f"+{gain:.1f}; over the raw base +{raw:.1f}",
+        grade(f"{gain:.1f}" == "4.9", f"{raw:.1f}" == "4.9"),
+        "The arithmetic holds against the base lowered by hand; a third of the gain is that adjustment.",
+    )
+
+
+def _contribution():
+    finals = {scale: [SUMMARY[scale, m][0] for m in METHODS] for scale in (LARGE, SMALL)}
+    spread = {scale: [SUMMARY[scale, m][4] for m in METHODS] for scale in (LARGE, SMALL)}
+    holds = all(float(f[2]) > max(map(float, f[:2])) for f in finals.values()) and all(
+        float(v[2]) < min(map(float, v[:2])) for v in spread.values()
+    )
+    return Check(
+        "Section 1, contributions",
+        "higher final Pass@1 and lower training variance than both GRPO and AH-GRPO",
+        f"finals (GRPO, AH, SA) 3B {', '.join(finals[LARGE])}, 1.5B {', '.join(finals[SMALL])}; variances "
+        f"3B {', '.join(spread[LARGE])}, 1.5B {', '.join(spread[SMALL])}",
+        grade(holds),
+        "On 3B the final is not higher; on 1.5B the variance is not lower. Each half holds on one model.",
+    )
+
+
+def _alphas():
+    sweep = {a: CHECKPOINTS[SMALL, "ah-grpo" if a else "grpo", a] for a in (-0.25, 0.0, 0.1, 0.25, 0.5)}
+    peaks, finals = ({a: f(rates) for a, rates in sweep.items()} for f in (max, lambda r: r[-1]))
+    positive = (0.1, 0.25, 0.5)
+    below = [step for step, rate in zip((30, 60, 90, 120, 150), sweep[-0.25], strict=True) if rate < BASE[SMALL]]
+    listed = lambda values: ", ".join(f"{values[a]:.3f}" for a in positive)  # noqa: E731
+    return [
+        Check(
+            "Section 5.2 and Figure 4",
+            "α = 0.10 achieves the highest peak (0.670)",
+            f"peaks of α = 0.10, 0.25, 0.50: {listed(peaks)}",
+            grade(peaks[0.1] == max(peaks.values())),
+            "0.25 and 0.50 peak higher.",
+        ),
+        Check(
+            "Section 5.2",
+            "α = 0.50 has a slightly lower peak but better final accuracy than α = 0.10",
+            f"peaks {peaks[0.5]:.3f} and {peaks[0.1]:.3f}, finals {finals[0.5]:.3f} and {finals[0.1]:.3f}",
+            grade(peaks[0.5] < peaks[0.1], finals[0.5] > finals[0.1]),
+            "The peak is higher, not lower; the final is better.",
+        ),
+        Check(
+            "Section 5.2 and Conclusion",
+            "positive α outperforms α = −0.25",
+            f"peaks {listed(peaks)} against {peaks[-0.25]:.3f}; finals {listed(finals)} against {finals[-0.25]:.3f}",
+            grade(min(peaks[a] for a in positive) > peaks[-0.25] and min(finals[a] for a in positive) > finals[-0.25]),
+            "The order holds; the claims below say whether N = 500 can tell it from chance.",
+        ),
+        Check(
+            "Conclusion",
+            "positive entropy-discounting is beneficial",
+            f"finals {listed(finals)}; GRPO (α = 0) {finals[0.0]:.3f}",
+            grade(min(finals[a] for a in positive) > finals[0.0]),
+            "Every positive α ends below GRPO; their peaks are 0.002 to 0.008 above GRPO's.",
+        ),
+        Check(
+            "Section 5.2",
+            "α = −0.25 degrades below the baseline in later training steps",
+            f"below {BASE[SMALL]} at steps {', '.join(map(str, below))}; {sweep[-0.25][3]:.3f} at step 120",
+            grade(*(step in below for step in (90, 120, 150))),
+            "Against the raw base 0.652 every checkpoint of it is below, and so are those of most other runs at some "
+            "step.",
+        ),
+    ]
+
+
+def _accuracy():
+    finals = [_final(LARGE, m) for m in METHODS]
+    everything = [rate for (scale, *_), rates in CHECKPOINTS.items() if scale == LARGE for rate in rates]
+    peaks = [float(SUMMARY[LARGE, m][2]) for m in METHODS]
+    apart = max(abs(peaks[2] - peak) for peak in peaks)
+    spread = lambda values: f"{min(values):.3f} to {max(values):.3f}"  # noqa: E731
+    return [
+        Check(
+            "Section 5.1",
+            "final Pass@1 of all methods within 0.844 to 0.862 on 3B",
+            f"finals {spread(finals)}; all checkpoints {spread(everything)}",
+            grade(min(finals) >= 0.844 and max(finals) <= 0.862, (min(finals), max(finals)) == (0.844, 0.862)),
+            "0.862 is a peak; the finals lie within 0.002 of each other.",
+        ),
+        Check(
+            "Section 5.1",
+            "well above the zero-shot baseline of 0.831 on 3B",
+            f"finals +{min(finals) - BASE[LARGE]:.3f} to "
+            f"+{max(finals) - BASE[LARGE]:.3f}; over the raw base {min(finals) - RAW_BASE[LARGE]:+.3f} to "
+            f"{max(finals) - RAW_BASE[LARGE]:+.3f}",
+            grade(min(finals) - BASE[LARGE] > half_width(BASE[LARGE], PROBLEMS)),
+            "All gains are inside one ±0.032 interval.",
+        ),
+        Check(
+            "Abstract and Conclusion",
+            "SA-AH-GRPO matches GRPO's and AH-GRPO's peak on 3B",
+            f"peaks {peaks[2]:.3f}, {peaks[0]:.3f}, {peaks[1]:.3f}",
+            grade(apart < 0.02),
+            f"Within {apart:.3f} of either, inside the 0.02 that Section 7 says to read with caution.",
+        ),
+    ]
+
+
+def _divergence():
+    averages = [float(row[5]) for row in SUMMARY.values() if row[5]]
+    above = [(row[0], row[3]) for rows in DIAGNOSTICS.values() for row in rows if row[3] >= 0.01]
+    ratio = float(SUMMARY[LARGE, "sa-ah-grpo"][5]) / float(SUMMARY[LARGE, "ah-grpo"][5])
+    return [
+        Check(
+            "Section 5.1",
+            "mean KL below 0.010 for all methods",
+            f"largest mean {max(averages):.5f}; single rows "
+            + ", ".join(f"{kl:.5f} at step {step}" for step, kl in above),
+            grade(max(averages) < 0.010),
+            "True of run means; single logged steps go up to twice that.",
+        ),
+        Check(
+            "Section 5.1",
+            "slightly higher mean KL of SA-AH-GRPO than of AH-GRPO on 3B",
+            f"{ratio:.2f} times",
+            grade(ratio > 1, 1 < ratio < 1.25),
+            "Half as much again; SA-AH-GRPO also ran 30 steps longer, and AH-GRPO's number is one of those printed "
+            "twice.",
+        ),
+    ]
+
+
+def _trajectory():
+    rows = DIAGNOSTICS[LARGE]
+    first, last = rows[0], rows[-1]
+    late = {row[0]: row[2] for row in rows if row[0] >= 90}
+    weights = {scale: min(row[5] for row in DIAGNOSTICS[scale]) for scale in (LARGE, SMALL)}
+    negative = min(row[6] for table in DIAGNOSTICS.values() for row in table if row[7])
+    idle = [row[2] for row in rows if row[7] == 0]
+    ends = (
+        (first[1], 6.82, 0.0051), (first[2], 0.81, 0.0051), (last[1], 7.09, 0.0051), (last[2], 0.24, 0.0051),
+        (first[8], 243, 0), (last[8], 171, 0), (first[4], 0.029, 0.00051), (last[4], 0.009, 0.00051),
+    )  # fmt: skip
+    largest = max(row[7] for table in DIAGNOSTICS.values() for row in table)
+    return [
+        Check(
+            "Section 5.3",
+            "reward 6.82 ± 0.81 to 7.09 ± 0.24, length 243 to 171, entropy 0.029 to 0.009 on 3B",
+            f"{first[1]:.3f} ± {first[2]:.3f} to {last[1]:.3f} ± {last[2]:.3f}, {first[8]} to {last[8]}, {first[4]} "
+            f"to {last[4]}",
+            grade(all(abs(a - b) <= digit for a, b, digit in ends)),
+            "The ends agree with Table 6. Between them length rises to 250 (step 90), and the reward is not monotone.",
+        ),
+        Check(
+            "Section 5.3",
+            "std below 0.25 throughout later training",
+            ", ".join(f"{s:.3f} at {n}" for n, s in late.items()),
+            grade(max(late.values()) < 0.25),
+            "Step 120 is twice that.",
+        ),
+        Check(
+            "Section 5.3",
+            "f₋ fluctuates between 0 and 1; at 1 the full AH discount applies",
+            f"Eq. 1's advantages sum to 0 in a group, so at most 3 of 4 are negative; largest printed {largest:g}",
+            grade(largest == 1),
+            "f₋ = 1 cannot happen, so SA-AH-GRPO never becomes AH-GRPO.",
+        ),
+        Check(
+            "Section 5.3",
+            "f₋ = 0: all rollouts are above average",
+            f"beside f₋ = 0, Table 6 prints std {', '.join(f'{s:.3f}' for s in idle)}",
+            grade(not any(idle)),
+            "Not all can be above their average. f₋ = 0 means equal rewards within the group (or a reward threshold "
+            "that "
+            "silences it), so the ± is of other rollouts than f₋.",
+        ),
+        Check(
+            "Section 5.3",
+            "w̄ stays above 0.5, so gradients on negative rollouts are not suppressed",
+            f"smallest w̄ {weights[LARGE]:.3f} (3B), {weights[SMALL]:.3f} (1.5B); smallest w̄₋ {negative:.3f}",
+            grade(min(weights.values()) > 0.5, negative > 0.5),
+            "w̄ counts the weights of 1 on the other rollouts; on negative ones the mean falls to a seventh.",
+        ),
+    ]
+
+
+def _curriculum():
+    first, last, before = (DIAGNOSTICS[SMALL][i] for i in (0, -1, -2))
+    negative = {scale: [row[6] for row in DIAGNOSTICS[scale] if row[7]] for scale in (LARGE, SMALL)}
+    return Check(
+        "Sections 5.3 and 6",
+        "the discount anneals as entropy falls",
+        f"3B w̄₋ {negative[LARGE][0]} to {negative[LARGE][-1]}; 1.5B w̄ {first[5]} to {last[5]}, w̄₋ {first[6]} to "
+        f"{last[6]} with {before[6]} at step {before[0]}",
+        grade(*(weights == sorted(weights) for weights in negative.values())),
+        "Visible on 3B. On 1.5B the mean weight ends where it began. GRPO's entropies are not printed, so nothing "
+        "shows that "
+        "the entropy falls less, or more, because of the discount.",
+    )

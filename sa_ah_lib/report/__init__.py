@@ -1,0 +1,1 @@
+"""From numbers to tables, pictures, notebook views and pages."""

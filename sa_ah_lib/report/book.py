@@ -1,0 +1,75 @@
+"""Makes, saves and shows the artefacts of notebook 07; what a source lacks is said in its place. Needs no torch."""
+
+import base64
+import html
+from pathlib import Path
+
+from sa_ah_lib.analysis.results import MissingData
+from sa_ah_lib.analysis.table import Html
+from sa_ah_lib.report import figures
+
+
+class Book:
+    """Tables and figures below one directory: a folder a family; "paper" and "measured" for tables of several.
+
+    Args:
+        directory: made if missing. width: "single" or "double", the journal column the figures are drawn for.
+
+    Raises:
+        ValueError: another width.
+    """
+
+    def __init__(self, directory, width="single"):
+        if width not in figures.WIDTHS:
+            raise ValueError(f"width must be one of {sorted(figures.WIDTHS)}. Got {width!r}.")
+        self.directory, self.width = Path(directory), width
+        self.paths, self.missing = [], []
+
+    def table(self, make, families, together=False):
+        """Make, save and show ``make(family)`` for each family, or one ``make(families)`` for all of one source."""
+        shown = []
+        for subject in [families] if together else families:
+            folder = subject[0].source if together and subject else getattr(subject, "name", "")
+            try:
+                if not subject:
+                    raise MissingData("runs: none were found")
+                made = make(subject)
+            except (MissingData, ValueError) as problem:
+                shown.append(self._note(make.__name__, folder, problem))
+                continue
+            self.paths += made.save(self.directory / folder)
+            shown.append(made._repr_html_())
+        return Html("".join(shown))
+
+    def figure(self, name, families):
+        """Draw, save and show figure ``name`` (a key of ``figures.FIGURES``) of each family it suits, side by side."""
+        shown = []
+        for family in filter(figures.FIGURES[name].suits, families):
+            try:
+                drawn, rows = figures.render(name, family, self.width)
+            except (MissingData, ValueError) as problem:
+                shown.append(self._note(name, family.name, problem))
+                continue
+            paths = figures.save(drawn, rows, self.directory / family.name, name)
+            self.paths += paths
+            shown.append(image(paths[0], self.width, f"{name}: {family.caption}"))
+        return Html(f"<div style='display:flex;flex-wrap:wrap;gap:1em'>{''.join(shown)}</div>")
+
+    def audit(self, audit, measured):
+        """Write ``audit.md`` and show it."""
+        judged = audit.claim_rows(measured)
+        self.paths.append(audit.save(self.directory, measured, judged))
+        return audit.html(measured, judged)
+
+    def _note(self, what, folder, problem):
+        # One bad log costs its own artefact, never the rest of the notebook.
+        self.missing.append(f"{what}: {problem}")
+        reason = f"not made, for want of {problem}" if isinstance(problem, MissingData) else f"not made: {problem}"
+        return Html(f"<p>{html.escape(f'{what}, {folder}: {reason}')}</p>")
+
+
+def image(path, width, alternative):
+    """A PNG as an HTML image that holds its own data, as wide as a journal column."""
+    data = base64.b64encode(path.read_bytes()).decode("ascii")
+    style = f"width:{figures.WIDTHS[width]}in"
+    return f"<img style='{style}' alt='{html.escape(alternative, quote=True)}' src='data:image/png;base64,{data}'>"

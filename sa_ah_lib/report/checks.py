@@ -1,0 +1,131 @@
+"""Notebook 00's checks: everything the workflow relies on, each PASS or FAIL with its remedy."""
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from sa_ah_lib.train import models  # first: it imports unsloth, which patches what follows
+
+from sa_ah_lib.train import data, training
+from sa_ah_lib.upstream import hooks, versions
+from sa_ah_lib.config import preset
+from sa_ah_lib.analysis.table import html_table
+from sa_ah_lib.trainer import sa_ah_trainer_class
+
+
+@dataclass(frozen=True)
+class Check:
+    """One checked fact; ``remedy`` says what to do where it failed."""
+
+    name: str
+    passed: bool
+    found: str
+    remedy: str
+
+
+class Report(list):
+    """Checks in order, shown as a table; ``passed`` is whether all did."""
+
+    @property
+    def passed(self):
+        return all(check.passed for check in self)
+
+    def _repr_html_(self):
+        rows = [["PASS" if c.passed else "FAIL", c.name, c.found, "" if c.passed else c.remedy] for c in self]
+        return str(html_table(["", "check", "found", "what to do"], rows))
+
+    def __str__(self):
+        return "\n".join(
+            f"{'PASS' if c.passed else 'FAIL'}  {c.name}: {c.found}" + ("" if c.passed else f"  -> {c.remedy}")
+            for c in self
+        )
+
+
+def check_environment(runs_dir="runs", scale="auto", data_dir=None):
+    """Run every check for one scale; none raises.
+
+    Args:
+        runs_dir: where runs will be written. scale, data_dir: as in the notebooks.
+    """
+    config = training.configure(scale, "sa-ah-grpo", data_dir=data_dir)
+    report = Report(version_checks())
+    report.append(_attempt("the trainer's methods", _probe, "reinstall the tested versions above"))
+    report.append(
+        _attempt("device", models.device_name, "a CUDA build of torch uses the GPU; on a CPU use SCALE='micro-s'")
+    )
+    report.append(
+        _attempt("problems", lambda: _problems(config, data_dir), "set DATA to a GSM8K directory, or SCALE='micro-s'")
+    )
+    report.append(_attempt("model", lambda: _model(config), "go online once, or set SCALE to 'micro-s' or 'smollm2'"))
+    report.append(
+        _attempt("runs directory", lambda: _disk(runs_dir), "set RUNS to a writable directory with 2 GB free")
+    )
+    report.append(
+        _attempt("the seam's hook", _train_two_steps, "reinstall the tested versions above; the hook must be called")
+    )
+    return report
+
+
+def _attempt(name, action, remedy):
+    try:
+        return Check(name, True, str(action()), remedy)
+    except Exception as error:
+        return Check(name, False, f"{type(error).__name__}: {error}", remedy)
+
+
+def version_checks(found=None):
+    """One check a package, and one of the set they make, against ``versions.SETS``.
+
+    Any set that was run and held passes. A set that was never run, or that failed, is compared with the pinned one.
+
+    Args:
+        found: {package: version} of ``versions.PACKAGES``; the installed ones by default.
+    """
+    found = versions.installed() if found is None else found
+    known = versions.known_set(found)
+    held = known if known and known.holds else versions.PINNED
+    for package, wanted in held.versions.items():
+        yield Check(package, found[package] == wanted, found[package], f"pip install {package}=={wanted}")
+    for package, wanted in versions.COMPANIONS.items():
+        here = versions.version_of(package)
+        yield Check(package, here == wanted, here, f"pip install {package}=={wanted}")
+    story = f"run on {known.date} ({known.ran}): {known.found}" if known else "never run by this project"
+    yield Check("the set of versions", held is known, story, f"install the pinned set: {versions.PINNED}")
+
+
+def _probe():
+    return f"{sa_ah_trainer_class().__mro__[3].__name__}: all {len(hooks.PROBES)} probes passed"
+
+
+def _problems(config, data_dir):
+    splits = data.load(config, data_dir)
+    return f"{splits.source}: {len(splits.train)} train, {len(splits.evaluation)} evaluation, {splits.sha256[:12]}"
+
+
+def _model(config):
+    path = models.model_path(config.model)
+    if not Path(path).is_dir():
+        from huggingface_hub import model_info
+
+        model_info(path)
+    return Path(path).name
+
+
+def _disk(runs_dir):
+    Path(runs_dir).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=runs_dir):
+        free = shutil.disk_usage(runs_dir).free
+    if free < 2e9:
+        raise OSError(f"{free / 1e9:.1f} GB free")
+    return f"{free / 1e9:.0f} GB free"
+
+
+def _train_two_steps():
+    tiny = {"steps": 2, "eval_examples": 4, "train_examples": 16, "max_completion_tokens": 16, "eval_every": 2}
+    with tempfile.TemporaryDirectory() as directory:
+        run = training.run(preset("micro-s", "sa-ah-grpo", **tiny), directory, progress=False)
+    weights = [row["sa_ah/weight"] for row in run.train]
+    if len(weights) != 2 or not all(0 < weight <= 1 for weight in weights):
+        raise RuntimeError(f"expected two mean weights in (0, 1]. Got {weights}")
+    return f"called at every step; mean weights {weights[0]:.3f} and {weights[1]:.3f}"

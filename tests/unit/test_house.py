@@ -1,0 +1,210 @@
+"""The shape of the house: which way imports point, and that all ways to install agree."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LIBRARY = ROOT / "sa_ah_lib"
+MODULES = sorted(
+    ".".join(path.relative_to(LIBRARY).with_suffix("").parts)
+    for path in LIBRARY.rglob("*.py")
+    if path.name != "__init__.py"
+)
+HEAVY = {"torch", "transformers", "trl", "peft", "unsloth", "datasets", "accelerate"}
+LEVELS = (
+    {"config", "rewards", "weighting"},
+    {"rules", "controls", "upstream"},
+    {"trainer"},
+    {"train"},
+    {"analysis", "micro", "micro_tokenizer", "sweep", "sweep_backends", "sweep_cell", "sweep_grid"},
+    {"paper", "export"},
+    {"report"},
+)
+"""Rooms from the ground up. A room imports from levels below its own, and from itself."""
+STILL_FLAT = {"controls", "micro", "micro_tokenizer", "sweep", "sweep_backends", "sweep_cell", "sweep_grid"}
+"""Modules whose room is being built; they and the two corridors below go with it."""
+NEIGHBOURS = {("train", "micro"), *((a, b) for a in STILL_FLAT for b in STILL_FLAT)}
+# Rooms and modules that a laptop without torch must be able to import, and make every table and figure with.
+LIGHT_ROOMS = {"analysis", "paper", "report", "sweep"}
+HEAVY_BY_DESIGN = {"report.checks"}
+LIGHT = {m for m in MODULES if m.split(".")[0] in LIGHT_ROOMS} - HEAVY_BY_DESIGN
+LIGHT |= {"config", "rewards", "train.data", "train.disk", "train.resume", "train.runlog"}
+LIGHT |= {"upstream.settings", "upstream.versions"}
+
+
+def room(module):
+    return module.split(".")[0]
+
+
+def tree(module):
+    return ast.parse((LIBRARY / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8"))
+
+
+def imports(node, lazy):
+    """Dotted names that a module imports; inside functions too where ``lazy``. Own modules are named in full."""
+    names = set()
+    for child in ast.walk(node) if lazy else node.body:
+        if isinstance(child, ast.Import):
+            names |= {alias.name for alias in child.names}
+        elif isinstance(child, ast.ImportFrom):
+            inner = {f"{child.module}.{alias.name}" for alias in child.names}
+            modules = {name for name in inner if name.removeprefix("sa_ah_lib.") in MODULES}
+            names |= modules or {child.module}
+    return names
+
+
+def own_imports(module, lazy=False):
+    """Modules of this library that a module imports."""
+    found = imports(tree(module), lazy)
+    return {n.removeprefix("sa_ah_lib.") for n in found if n.startswith("sa_ah_lib.")} & set(MODULES)
+
+
+def closure(module, seen=()):
+    """Every package that importing ``module`` imports, through the library's own modules."""
+    found = {name.split(".")[0] for name in imports(tree(module), lazy=False)}
+    return found.union(*(closure(m, {*seen, module}) for m in own_imports(module) - {*seen, module}))
+
+
+@pytest.mark.parametrize("module", sorted(LIGHT))
+def test_figures_and_logs_need_no_torch(module):
+    assert not closure(module) & HEAVY
+
+
+def test_only_models_imports_unsloth():
+    """Unsloth patches what was imported before it; two places that import it would race."""
+    users = [m for m in MODULES if any(n.split(".")[0] == "unsloth" for n in imports(tree(m), lazy=True))]
+    assert users == ["train.models"]
+
+
+def test_trl_is_imported_where_the_trainer_is_made():
+    """TRL read before Unsloth patches it would be the stock trainer; lazily, in two modules, the order is kept."""
+    users = {m for m in MODULES if any(n.split(".")[0] == "trl" for n in imports(tree(m), lazy=True))}
+    assert users <= {"trainer", "train.training"}
+    assert not [m for m in MODULES if any(n.split(".")[0] == "trl" for n in imports(tree(m), lazy=False))]
+
+
+def test_unsloth_comes_before_torch():
+    """Unsloth patches torch and transformers at import; after them it patches too late."""
+    body = tree("train.training").body
+    names = [n for node in body for n in sorted(imports(ast.Module([node], []), lazy=False))]
+    assert names.index("sa_ah_lib.train.models") < min(names.index(n) for n in names if n.split(".")[0] in HEAVY)
+    source = ast.unparse(tree("train.models"))
+    assert source.index("import unsloth") < source.index("import torch")
+
+
+def test_weighting_is_torch_and_nothing_else():
+    assert closure("weighting") == {"math", "torch"}
+
+
+def test_imports_point_one_way_between_rooms():
+    """A corridor that points up, lazily too, is how a circle begins."""
+    level = {name: height for height, names in enumerate(LEVELS) for name in names}
+    assert {room(m) for m in MODULES} <= level.keys()
+    up = [
+        f"{m} -> {other}"
+        for m in MODULES
+        for other in own_imports(m, lazy=True)
+        if room(other) != room(m)
+        and level[room(other)] >= level[room(m)]
+        and (room(m), room(other)) not in NEIGHBOURS
+    ]
+    assert up == []
+
+
+def test_imports_make_no_circle_within_a_room():
+    """A circle means that two modules are one."""
+    own = {m: own_imports(m, lazy=True) for m in MODULES}
+    own["train.data"] -= {"micro"}
+    own["train.models"] -= {"micro"}
+    done = set()
+    while ready := [m for m in MODULES if m not in done and own[m] <= done]:
+        done |= set(ready)
+    assert done == set(MODULES)
+
+
+def test_the_door_shows_what_the_project_is():
+    door = {"config", "rewards", "rules", "trainer", "weighting"}
+    assert {m for m in MODULES if "." not in m} <= door | STILL_FLAT
+
+
+def test_the_public_names_need_no_torch_until_they_are_used():
+    """``import sa_ah_lib`` before ``import unsloth`` would load torch before it is patched."""
+    script = (
+        "import sys, sa_ah_lib; sa_ah_lib.preset('micro-s', 'grpo'); sa_ah_lib.SEAM_ARGUMENTS; dir(sa_ah_lib)\n"
+        f"print(sorted({HEAVY!r} & set(sys.modules)), set(sa_ah_lib.__all__) <= set(dir(sa_ah_lib)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == "[] True", done.stderr
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_can_be_read_in_one_sitting(module):
+    assert len((LIBRARY / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8").splitlines()) <= 285
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_what_is_public_says_what_it_does(module):
+    body = tree(module).body
+    public = [n for n in body if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and not n.name.startswith("_")]
+    undocumented = [n.name for n in public if not ast.get_docstring(n)]
+    assert ast.get_docstring(tree(module))
+    assert undocumented in ([], ["main"])
+
+
+# --- installation ----------------------------------------------------------------------------------------------------
+
+
+def pins(lines):
+    return dict(re.match(r"([\w.-]+)==([\w.]+)", line).groups() for line in lines if "==" in line)
+
+
+@pytest.fixture(scope="module")
+def extras():
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+
+
+def test_the_tested_versions_are_the_installed_ones(extras):
+    """Notebook 00 would tell users to install another set than the project does."""
+    from sa_ah_lib.upstream import versions
+
+    table = versions.PINNED.versions | versions.COMPANIONS
+    installed = pins(extras["train"]) | pins((ROOT / "requirements-unsloth.txt").read_text().splitlines())
+    assert {name: installed.get(name) for name in table} == table
+
+
+def test_every_version_of_the_tested_set_is_exact(extras):
+    for extra in ("train", "figures", "notebooks", "test"):
+        loose = [line for line in extras[extra] if "==" not in line and not line.startswith("sa-ah-grpo[")]
+        assert not loose
+
+
+def test_conda_colab_and_make_install_the_same_files(extras):
+    yaml = pytest.importorskip("yaml")
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text())
+    assert conda["dependencies"][-1]["pip"] == ["-e .[train,notebooks,test]"]
+    makefile = (ROOT / "Makefile").read_text()
+    assert "EXTRAS := train,notebooks,test" in makefile
+    colab = (ROOT / "notebooks" / "02_grpo.ipynb").read_text()
+    assert "..[train,gpu]" in colab and {"train", "gpu", "notebooks", "test"} <= extras.keys()
+    for text in ((ROOT / "environment.yml").read_text(), makefile, colab):
+        assert "--no-deps -r" in text and "requirements-unsloth.txt" in text
+
+
+def test_the_readme_names_only_targets_that_exist():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    named = set(re.findall(r"(?:^|`)make ([a-z-]+)", (ROOT / "README.md").read_text(), re.M))
+    assert named and named <= targets
+
+
+def test_the_readme_s_pictures_and_notebooks_exist():
+    readme = (ROOT / "README.md").read_text()
+    for path in re.findall(r"!\[[^]]*\]\(([^)]+)\)", readme):
+        assert (ROOT / path).is_file()
+    for name in re.findall(r"`(\d\d_\w+)`", readme):
+        assert (ROOT / "notebooks" / f"{name}.ipynb").is_file()

@@ -1,0 +1,417 @@
+"""Comparisons over seeds: which runs are compared, the estimates against other libraries, and what is concluded."""
+
+import math
+
+import numpy as np
+import pytest
+
+pytest.importorskip("scipy")
+from made_runs import family, made_run
+from scipy import stats
+
+from sa_ah_lib.analysis import answer, comparison, seeds
+from sa_ah_lib.config import CONTROLS, METHODS, preset
+
+CORRECT = [400, 410, 390, 430, 405, 395, 420, 415]
+
+
+def arms_of(**corrects):
+    """Arms by method, with "-" for "_" in the names; a pair (counts, spreads) sets the rewards too."""
+    runs = []
+    for name, counts in corrects.items():
+        counts, spreads = counts if isinstance(counts, tuple) else (counts, None)
+        runs += family(name.replace("_", "-"), counts, spreads)
+    return comparison.arms(runs)
+
+
+def plus(counts, points):
+    return [count + round(5 * p) for count, p in zip(counts, points, strict=True)]
+
+
+# --- what is run -----------------------------------------------------------------------------------------------------
+
+
+def test_methods_are_compared_at_one_length_and_all_else_alike():
+    """SA-AH-GRPO's own 180 steps beside GRPO's 150 would compare lengths."""
+    base = preset("micro-s", "grpo", seed=9, learning_rate=1e-3)
+    methods = [method for method in METHODS if method != "zero-shot"]
+    configs = comparison.expand(base, methods, [123, 1, 123])
+    assert [(c.method, c.seed) for c in configs] == [(m, s) for s in (123, 1) for m in methods]
+    assert {c.steps for c in configs} == {150} and {c.learning_rate for c in configs} == {1e-3}
+    for config in configs:
+        own = preset("micro-s", config.method, seed=config.seed, steps=150, learning_rate=1e-3)
+        assert config == own
+
+
+def test_a_smoke_run_s_length_is_every_arm_s():
+    configs = comparison.expand(preset("micro-s", "grpo", steps=6), ["sa-ah-grpo", "control-mirror"], [1])
+    assert [config.steps for config in configs] == [6, 6]
+
+
+def test_variations_change_one_field_of_one_method():
+    """A grid that crosses fields, or varies the reference too, answers another question."""
+    vary = {"alpha": [0.25, 1.0], "entropy_top_k": [20, None], "alpha_": []}
+    vary.pop("alpha_")
+    configs = comparison.expand(preset("micro-s", "grpo"), ["grpo", "sa-ah-grpo"], [1], vary)
+    plain = configs[1]
+    assert [c.alpha for c in configs] == [0.0, 0.5, 0.25, 1.0, 0.5, 0.5]
+    assert [c.entropy_top_k for c in configs] == [500, 500, 500, 500, 20, None]
+    assert configs[2] == plain.replace(alpha=0.25) and configs[5] == plain.replace(entropy_top_k=None)
+
+
+def test_a_variation_equal_to_its_method_is_run_once():
+    """alpha = 0.5 in the sweep is SA-AH-GRPO itself: trained twice it would be counted twice."""
+    configs = comparison.expand(preset("micro-s", "grpo"), ["grpo", "sa-ah-grpo"], [1, 2], {"alpha": [0.25, 0.5]})
+    assert len(configs) == len(set(configs)) == 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [((["sa-ah-gpro"], [1]), "method must be one of"), ((["grpo"], [1], {"alhpa": [1.0]}), r"unknown \['alhpa'\]"),
+     ((["grpo"], [1], {"alpha": [0.1]}, ["grpo"]), "alpha must be 0 where scope is 'none'")],
+)  # fmt: skip
+def test_what_cannot_be_run_is_refused_before_anything_is(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        comparison.expand(preset("micro-s", "grpo"), *arguments)
+
+
+# --- which runs belong together --------------------------------------------------------------------------------------
+
+
+def test_arms_hold_what_differs_in_seed_and_scale_alone():
+    """An alpha, a length or a threshold in one arm with others would pass for the method's spread over seeds."""
+    runs = [made_run("sa-ah-grpo", seed, scale=scale) for seed in (1, 2) for scale in ("micro-s", "micro-l")]
+    runs += [made_run("grpo", 1), made_run("sa-ah-grpo", 1, alpha=0.25), made_run("sa-ah-grpo", 1, entropy_top_k=None)]
+    found = {arm.label: list(arm.runs) for arm in comparison.arms(runs)}
+    both = [(scale, seed) for seed in (1, 2) for scale in ("micro-s", "micro-l")]
+    one = [("micro-s", 1)]
+    assert found == {
+        "GRPO": one, "SA-AH-GRPO, α = 0.5": both, "SA-AH-GRPO, α = 0.25": one,
+        "SA-AH-GRPO, α = 0.5, entropy_top_k = None": one,
+    }  # fmt: skip
+
+
+def test_zero_shot_runs_are_no_arm_and_nothing_is_said_of_nothing():
+    with pytest.raises(ValueError, match="at least one trained method. Got none"):
+        comparison.arms([made_run("zero-shot", steps=0)])
+
+
+def test_families_do_not_mix_lengths_or_settings():
+    """Published logs hold other lengths, alphas and scales: each comparison is drawn by itself, single runs never."""
+    runs = family("grpo", CORRECT[:2], steps=150) + family("sa-ah-grpo", CORRECT[:2], steps=150)
+    runs += family("sa-ah-grpo", CORRECT[:2], steps=180) + family("grpo", CORRECT[:2], steps=12)
+    runs += [made_run("ah-grpo", 0, steps=150), made_run("grpo", 5, scale="micro-l"), made_run("zero-shot", steps=0)]
+    runs += family("sa-ah-grpo", CORRECT[:2], steps=150, alpha=4.0)
+    runs += family("control-scalar", CORRECT[:2], steps=150, alpha=4.0)
+    found = comparison.by_family(runs)
+    labels = {name: [arm.label for arm in arms] for name, arms in found.items()}
+    assert labels == {
+        "micro-s-150steps-a4": ["GRPO", "SA-AH-GRPO, α = 4", "One scalar, α = 4"],
+        "micro-s-150steps-settings": ["GRPO", "SA-AH-GRPO, α = 0.5", "SA-AH-GRPO, α = 4"],
+    }
+    assert {arm.config.steps for arms in found.values() for arm in arms} == {150}
+
+
+def test_one_setting_is_a_family_and_more_are_a_comparison_of_settings():
+    """A picture for every alpha of a sweep hides the sweep; the usual setting comes first, then alphas in order."""
+    grpo, sa = family("grpo", CORRECT[:2], steps=12), family("sa-ah-grpo", CORRECT[:2], steps=12)
+    assert list(comparison.by_family(grpo + sa)) == ["micro-s-12steps-a0.5"]
+    for changes in ({"entropy_top_k": 20}, {"alpha": 4.0}, {"alpha": 1.0}):
+        sa = family("sa-ah-grpo", CORRECT[:2], steps=12, **changes) + sa
+    ((name, arms),) = comparison.by_family(sa + grpo).items()
+    assert name == "micro-s-12steps-settings"
+    assert [arm.label.replace("SA-AH-GRPO", "SA") for arm in arms] == [
+        "GRPO", "SA, α = 0.5", "SA, α = 1", "SA, α = 4", "SA, α = 0.5, entropy_top_k = 20"
+    ]  # fmt: skip
+
+
+def test_a_setting_is_compared_with_grpo_in_the_same_setting():
+    """SA-AH-GRPO at temperature 0.7 against GRPO at 1.0 would measure the temperature."""
+    cold = {"temperature": 0.7}
+    runs = family("grpo", CORRECT) + family("sa-ah-grpo", plus(CORRECT, [8] * 8))
+    runs += family("grpo", plus(CORRECT, [5] * 8), **cold) + family("sa-ah-grpo", plus(CORRECT, [9] * 8), **cold)
+    runs += family("sa-ah-grpo", plus(CORRECT, [2] * 8), entropy_top_k=20)
+    arms = comparison.arms(runs)
+    against = {arm.label: comparison.reference_of(arm, arms).label for arm in arms}
+    assert against == {
+        "GRPO": "GRPO", "GRPO, temperature = 0.7": "GRPO, temperature = 0.7", "SA-AH-GRPO": "GRPO",
+        "SA-AH-GRPO, temperature = 0.7": "GRPO, temperature = 0.7", "SA-AH-GRPO, entropy_top_k = 20": "GRPO",
+    }  # fmt: skip
+    gains = {row[0]: row[3].split(" [")[0] for row in answer.comparison_table(arms)[1]}
+    assert list(gains.values()) == ["—", "—", "+8.0 points", "+4.0 points", "+2.0 points"]
+    assert comparison.reference_of(arms[0], arms, "ah-grpo") is None
+
+
+def test_a_field_can_change_in_the_reference_too():
+    both = ["grpo", "sa-ah-grpo"]
+    configs = comparison.expand(preset("micro-s", "grpo"), ["grpo"], [1], {"temperature": [0.7]}, both)
+    assert [(c.method, c.temperature) for c in configs] == [("grpo", 1.0), ("grpo", 0.7), ("sa-ah-grpo", 0.7)]
+
+
+def test_one_alpha_for_every_weighted_method():
+    """A control matched to alpha 4 beside SA-AH-GRPO at 0.5 would compare two strengths, not two rules."""
+    base = preset("micro-s", "grpo")
+    found = comparison.expand(base, ["grpo", "sa-ah-grpo", "control-scalar"], [1], alpha=4.0)
+    assert [(config.method, config.alpha) for config in found] == [
+        ("grpo", 0.0), ("sa-ah-grpo", 4.0), ("control-scalar", 4.0)
+    ]  # fmt: skip
+
+
+# --- scores ----------------------------------------------------------------------------------------------------------
+
+
+def test_scores_are_the_last_checkpoint_and_the_second_half():
+    """The peak, or the warm-up's rise, in place of what the paper reports."""
+    run = made_run("grpo", 3, correct=430, spread=0.5)
+    (arm,) = comparison.arms([run])
+    assert seeds.scores(arm, "pass_at_1") == {("micro-s", 3): 430 / 500}
+    assert seeds.scores(arm, "training_variance") == {("micro-s", 3): pytest.approx(0.25)}
+
+
+@pytest.mark.parametrize("changes", [{"spread": 0.0}, {"steps": 2}])
+def test_a_variance_that_is_none_is_left_out(changes):
+    """log 0 would make a run infinitely better than all others."""
+    (arm,) = comparison.arms([made_run("grpo", **changes)])
+    assert seeds.scores(arm, "training_variance") == {} and len(seeds.scores(arm, "pass_at_1")) == 1
+
+
+def test_the_interquartile_mean_by_hand():
+    """390 395 | 400 405 410 415 | 420 430: the middle half's mean."""
+    (arm,) = arms_of(grpo=CORRECT)
+    found = seeds.interquartile_mean(arm, "pass_at_1")
+    assert found.value == pytest.approx((400 + 405 + 410 + 415) / 4 / 500) and found.count == 8
+    assert 390 / 500 <= found.low < found.value < found.high <= 430 / 500
+    assert seeds.interquartile_mean(arm, "pass_at_1") == found, "equal logs must give equal numbers"
+
+
+def test_the_bootstrap_is_stratified():
+    """Resampling scales together would take the gap between two models for noise of the seeds."""
+    near, far = [100, 101, 102, 103], [400, 401, 402, 403]
+    runs = family("grpo", near) + family("grpo", far, scale="micro-l")
+    (arm,) = comparison.arms(runs)
+    found = seeds.interquartile_mean(arm, "pass_at_1")
+    assert found.high - found.low < 5 / 500
+    assert found.count == 8
+
+
+def test_one_seed_has_a_value_and_no_interval():
+    (arm,) = arms_of(grpo=[400])
+    found = seeds.interquartile_mean(arm, "pass_at_1")
+    assert found.value == 0.8 and math.isnan(found.low) and math.isnan(found.high)
+
+
+def test_the_profile_by_hand():
+    """Off-by-one of "at least", or the wrong direction where small is good."""
+    (arm,) = arms_of(grpo=([100, 200, 200, 400], [1.0, 2.0, 3.0, 4.0]))
+    share, low, high = seeds.performance_profile(arm, "pass_at_1", np.array([0.1, 0.2, 0.4, 0.401, 0.8, 0.9]))
+    assert share.tolist() == [1, 1, 0.75, 0.25, 0.25, 0] and (low <= share).all() and (share <= high).all()
+    variance = seeds.performance_profile(arm, "training_variance", np.array([0.9, 1.1, 4.1, 16.1]))[0]
+    assert variance.tolist() == [0, 0.25, 0.5, 1]
+
+
+# --- paired comparisons ----------------------------------------------------------------------------------------------
+
+
+def test_pairs_are_made_by_seed_and_signs_point_to_better():
+    """Pairing by place in a list, or a variance whose growth counts as a gain."""
+    runs = [made_run("grpo", seed, 400 + seed, 1.0) for seed in (1, 2, 3)]
+    runs += [made_run("sa-ah-grpo", seed, 400 + seed + 10 * seed, 0.5) for seed in (4, 3, 2)]
+    grpo, sa = comparison.arms(runs)
+    found = seeds.compare(sa, grpo, "pass_at_1")
+    assert found.gains == {("micro-s", 2): pytest.approx(20 / 500), ("micro-s", 3): pytest.approx(30 / 500)}
+    assert (found.gain.value, found.gain.count) == (pytest.approx(0.05), 2)
+    calmer = seeds.compare(sa, grpo, "training_variance")
+    assert calmer.gain.value == pytest.approx(math.log(4)) and calmer.improvement.value == 1
+    assert seeds.compare(grpo, sa, "training_variance").gain.value == pytest.approx(-math.log(4))
+
+
+def test_the_interval_and_the_test_are_those_of_other_libraries():
+    grpo, sa = arms_of(grpo=CORRECT, sa_ah_grpo=plus(CORRECT, [1, 2, -1, 3, 2, 1, 0, 2]))
+    found = seeds.compare(sa, grpo, "pass_at_1")
+    gains = np.array([1, 2, -1, 3, 2, 1, 0, 2]) / 100
+    low, high = gains.mean() + np.array([-1, 1]) * stats.t.ppf(0.975, 7) * gains.std(ddof=1) / math.sqrt(8)
+    assert (found.gain.low, found.gain.high) == (pytest.approx(low), pytest.approx(high))
+    flips = [(np.array(signs) * gains).mean() for signs in np.ndindex(*[2] * 8) for signs in [np.array(signs) * 2 - 1]]
+    assert found.p_value == pytest.approx(np.mean(np.abs(flips) >= abs(gains.mean()) - 1e-12))
+
+
+def test_more_comparisons_at_once_need_wider_intervals():
+    """Seven controls at 95% each: one of them differs by chance in three of ten studies."""
+    grpo, sa = arms_of(grpo=CORRECT, sa_ah_grpo=plus(CORRECT, [1, 2, -1, 3, 2, 1, 0, 2]))
+    one, seven = (seeds.compare(sa, grpo, "pass_at_1", count).gain for count in (1, 7))
+    assert seven.low < one.low < one.high < seven.high
+
+
+def test_probability_of_improvement_is_mann_whitney_s():
+    """Ties counted as wins, or x and y exchanged."""
+    first, second = [400, 410, 420, 420], [390, 410, 415, 420]
+    grpo, sa = arms_of(grpo=second, sa_ah_grpo=first)
+    found = seeds.compare(sa, grpo, "pass_at_1").improvement
+    assert found.value == pytest.approx(stats.mannwhitneyu(first, second).statistic / 16)
+    assert 0 <= found.low <= found.value <= found.high <= 1
+
+
+@pytest.mark.parametrize("common", [0, 1])
+def test_too_few_pairs_give_no_interval_and_no_error(common):
+    runs = [made_run("grpo", 1), made_run("sa-ah-grpo", 1 if common else 2)]
+    grpo, sa = comparison.arms(runs)
+    found = seeds.compare(sa, grpo, "pass_at_1")
+    assert found.gain.count == common and math.isnan(found.gain.low) and math.isnan(found.p_value)
+    assert seeds.verdict(found) == "undecidable" and seeds.seeds_needed(found) is None
+
+
+# --- verdicts --------------------------------------------------------------------------------------------------------
+
+STEADY = [3, 4, 3, 4, 3, 4, 3, 4]
+CASES = {
+    "a steady gain": (STEADY, "supported"),
+    "nothing, precisely": ([0.2, -0.2] * 4, "not supported"),
+    "worse": ([-x for x in STEADY], "not supported"),
+    "worse, and noisy": ([-20, -1, -9, -2, -14, -3, -8, -5], "not supported"),
+    "noise around nothing": ([8, -8] * 4, "undecidable"),
+    "a gain that may be none": ([9, -1, 6, -2, 8, 0, 5, -3], "undecidable"),
+    "too few seeds": ([3, 4, 3, 4, 3], "undecidable"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_verdict_of_each_case(case):
+    """Absence of evidence taken for evidence of absence, or the other way round; both kinds of too little data."""
+    points, expected = CASES[case]
+    counts = CORRECT[: len(points)]
+    grpo, sa = arms_of(grpo=counts, sa_ah_grpo=plus(counts, points))
+    assert seeds.verdict(seeds.compare(sa, grpo, "pass_at_1")) == expected
+
+
+@pytest.mark.parametrize(
+    ("ratios", "expected"),
+    [([0.5, 0.6] * 4, "supported"), ([1.0, 1.05] * 4, "not supported"), ([2.0, 2.2] * 4, "not supported"),
+     ([0.3, 3.0] * 4, "undecidable")],
+)  # fmt: skip
+def test_the_verdict_on_a_ratio(ratios, expected):
+    """A margin of 1.25 compared with a logarithm, or with the ratio upside down."""
+    spreads = [math.sqrt(ratio) for ratio in ratios]
+    grpo, sa = arms_of(grpo=(CORRECT, [1.0] * 8), sa_ah_grpo=(CORRECT, spreads))
+    assert seeds.verdict(seeds.compare(sa, grpo, "training_variance")) == expected
+
+
+def test_seeds_needed_grow_with_the_noise():
+    """The number is advice on days of computing."""
+    needed = []
+    for size in (1, 4, 8):
+        grpo, sa = arms_of(grpo=CORRECT, sa_ah_grpo=plus(CORRECT, [size, -size] * 4))
+        needed.append(seeds.seeds_needed(seeds.compare(sa, grpo, "pass_at_1")))
+    assert needed[0] == seeds.MIN_SEEDS and needed[0] < needed[1] < needed[2]
+    # Normal approximation for sd 0.0428 and 0.02: ((1.96 + 0.84) * 2.14)^2 = 36, and a few more for the t.
+    assert needed[1] == pytest.approx(37, abs=3)
+
+
+# --- the paragraph ---------------------------------------------------------------------------------------------------
+
+
+def text_of(**corrects):
+    return answer.paragraph(arms_of(**corrects))
+
+
+def controls(points, noise=()):
+    """Counts for every control: CORRECT plus ``points`` a method, 0 where not named."""
+    return {method.replace("-", "_"): plus(CORRECT, points.get(method, [0.2, -0.2] * 4)) for method in CONTROLS}
+
+
+def test_entropy_is_credited_only_if_all_controls_without_it_fall_short():
+    text = text_of(grpo=CORRECT, sa_ah_grpo=plus(CORRECT, STEADY), **controls({}))
+    assert "a benefit is supported" in text and "comes from entropy where it stands" in text
+    assert "+3.5 points" in text and "over 8 paired seeds" in text and "0.00781" in text
+
+
+@pytest.mark.parametrize("method", [f"control-{rule}" for rule in answer.WITHOUT_ENTROPY])
+def test_entropy_is_not_credited_where_a_control_without_it_does_as_well(method):
+    """The paper's reading kept although less weight on failures alone gives the same."""
+    text = text_of(grpo=CORRECT, sa_ah_grpo=plus(CORRECT, STEADY), **controls({method: STEADY}))
+    label = {"scalar": "One scalar", "position": "Position decay", "shuffled": "Shuffled entropy"}[method.split("-")[1]]
+    assert f"does not need entropy where it stands: {label} has it too" in text
+
+
+def with_ah(points, **rules):
+    """The answer where AH-GRPO gains ``points``, beside the same rollouts discounted by other rules."""
+    runs = family("grpo", CORRECT) + family("sa-ah-grpo", CORRECT) + family("ah-grpo", plus(CORRECT, points))
+    for rule, gained in rules.items():
+        runs = family("ah-grpo", plus(CORRECT, gained), rule=rule) + runs
+    return answer.paragraph(comparison.arms(runs))
+
+
+def test_ah_grpo_has_its_own_answer_and_its_own_controls():
+    """A control that discounts failures alone says nothing of a rule that discounts every rollout."""
+    text = with_ah(STEADY)
+    assert "AH-GRPO against GRPO, final greedy Pass@1: +3.5 points" in text
+    assert "No control of AH-GRPO was run" in text and "No control of SA-AH-GRPO was run" in text
+    assert "comes from entropy where it stands" in with_ah(STEADY, position=[0] * 8, shuffled=[0.2, -0.2] * 4)
+    text = with_ah(STEADY, position=STEADY, shuffled=[0] * 8)
+    assert "does not need entropy where it stands: AH-GRPO, rule = position has it too" in text
+    assert "cannot be told from these runs" in with_ah(STEADY, position=[0] * 8)
+
+
+def test_a_noisy_or_missing_control_leaves_the_reason_open():
+    noisy = controls({"control-scalar": [12, -8] * 4})
+    assert "cannot be told from these runs" in text_of(grpo=CORRECT, sa_ah_grpo=plus(CORRECT, STEADY), **noisy)
+    missing = {k: v for k, v in controls({}).items() if k != "control_position"}
+    assert "cannot be told from these runs" in text_of(grpo=CORRECT, sa_ah_grpo=plus(CORRECT, STEADY), **missing)
+
+
+def test_no_benefit_needs_no_reason():
+    spreads = [1.02, 0.98] * 4
+    text = text_of(grpo=(CORRECT, [1.0] * 8), sa_ah_grpo=(plus(CORRECT, [0.2, -0.2] * 4), spreads), **controls({}))
+    assert "any is smaller than 2 points" in text and "any is smaller than a factor of 1.25" in text
+    assert "There is no benefit that the controls would have to explain" in text and "comes from" not in text
+
+
+def test_a_benefit_too_small_to_matter_is_called_small():
+    """Significant and negligible, read as a success."""
+    text = text_of(grpo=CORRECT, sa_ah_grpo=plus(CORRECT, [1, 0.8, 1.2, 1, 0.6, 1, 1.4, 1]))
+    assert "a benefit is supported, of less than 2 points" in text
+    assert "of less than" not in text_of(grpo=CORRECT, sa_ah_grpo=plus(CORRECT, STEADY))
+
+
+def test_harm_is_called_harm():
+    text = text_of(grpo=CORRECT, sa_ah_grpo=plus(CORRECT, [-p for p in STEADY]))
+    assert "not supported; it was worse" in text and "No control of SA-AH-GRPO was run" in text
+
+
+@pytest.mark.parametrize(
+    ("count", "points", "advice"),
+    [(2, [3, 4], "at least 6 seeds are needed"), (1, [3], "over 1 paired seed: "),
+     (8, [8, -8] * 4, "seeds would show 2 points")],
+)  # fmt: skip
+def test_what_cannot_be_decided_is_said_with_what_it_takes(count, points, advice):
+    """A verdict on two seeds is what the paper is criticised for."""
+    text = text_of(grpo=CORRECT[:count], sa_ah_grpo=plus(CORRECT[:count], points), control_scalar=CORRECT[:count])
+    assert advice in text and "undecidable at this many seeds" in text
+    assert "As long as it is open whether there is a benefit" in text
+
+
+def test_every_setting_has_its_verdict_in_the_answer():
+    """The first setting's verdict read as the method's."""
+    runs = family("grpo", CORRECT) + family("sa-ah-grpo", plus(CORRECT, [0.2, -0.2] * 4))
+    runs += family("sa-ah-grpo", plus(CORRECT, STEADY), alpha=1.0)
+    text = answer.paragraph(comparison.arms(runs))
+    assert "Over 2 settings of it, each against GRPO in its own, a benefit in final greedy Pass@1 is" in text
+    assert "supported for SA-AH-GRPO, α = 1 (+3.5 points" in text
+    assert "not supported for SA-AH-GRPO, α = 0.5 (+0.0 points" in text
+    assert "settings" not in text_of(grpo=CORRECT, sa_ah_grpo=CORRECT)
+
+
+def test_without_its_two_sides_there_is_no_answer():
+    assert answer.paragraph(arms_of(ah_grpo=CORRECT)).endswith("without runs of GRPO and SA-AH-GRPO.")
+    assert answer.paragraph(arms_of(grpo=CORRECT)).endswith("without runs of SA-AH-GRPO.")
+
+
+def test_the_table_shows_every_arm_and_the_match():
+    grpo, sa = family("grpo", CORRECT), family("sa-ah-grpo", plus(CORRECT, STEADY))
+    for run in sa:
+        for row in run.train:
+            row |= {"sa_ah/weight_discounted": 0.75 + 0.01 * (row["step"] % 2), "sa_ah/weight_target": 0.755}
+    header, rows = answer.comparison_table(comparison.arms(grpo + sa))
+    assert all(len(row) == len(header) for row in rows)
+    assert rows[0][:2] == ["GRPO", 8] and rows[0][3] == "—" and rows[0][-2:] == ["—", "—"]
+    assert rows[1][3].startswith("+3.5 points [") and rows[1][6] == "supported" and rows[1][-2:] == ["0.7550", "0.7550"]
+    assert rows[1][8].startswith("× 1.00")
