@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
-EXTRAS := train,notebooks,test$(shell command -v nvidia-smi >/dev/null 2>&1 && echo ,gpu)
+EXTRAS := train,notebooks$(shell command -v nvidia-smi >/dev/null 2>&1 && echo ,gpu)
 
 SCALE ?= auto
 SEED ?= 123
@@ -12,7 +12,7 @@ STEPS ?= 0
 # A directory with GSM8K's train.jsonl and test.jsonl; empty loads it from the hub.
 DATA ?=
 RUNS ?= runs
-# What `make sweep` runs; ARGS are its further options, such as --dry-run or --workers 2.
+# What `make sweep` runs; ARGS are its further options: --dry-run, --workers 2, --address HOST:PORT.
 GRID ?= notebooks/grids/seeds.yaml
 ARGS ?=
 NOTEBOOKS := 00_environment_check 01_zero_shot 02_grpo 03_ah_grpo 04_sa_ah_grpo 05_alpha_ablation 06_beyond_the_paper
@@ -37,6 +37,11 @@ $(READY): pyproject.toml requirements-unsloth.txt
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -e '.[$(EXTRAS)]'
 	$(BIN)/python -m pip install --quiet --no-deps -r requirements-unsloth.txt
+	touch $@
+
+# What only some targets need comes with them: Ray with sweep, pytest and ruff with test and lint.
+$(VENV)/.with-%: $(READY)
+	$(BIN)/python -m pip install --quiet -e '.[$*]'
 	touch $@
 
 demo: SCALE := micro-s
@@ -69,13 +74,13 @@ report: $(LIGHT)/.installed  ## one self-contained HTML page from LOGS, to send 
 	.venv-figures/bin/python -m pip install --quiet -e '.[figures,notebooks]'
 	touch $@
 
-sweep: $(READY)  ## a grid of notebook parameters (GRID=FILE.yaml, ARGS=--dry-run)
+sweep: $(VENV)/.with-sweep  ## a grid of notebook parameters on Ray, which it installs (GRID=FILE.yaml, ARGS=--dry-run)
 	$(BIN)/python -m sa_ah_lib.sweep $(GRID) --runs "$(abspath $(RUNS))" $(ARGS)
 
-test: $(READY)  ## everything, notebooks in smoke form included
+test: $(VENV)/.with-test  ## everything, notebooks in smoke form included
 	$(BIN)/python -m pytest
 
-gpu-test: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(READY))  ## losses and gradients on a CUDA card, offline
+gpu-test: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(VENV)/.with-test)  ## losses and gradients on a CUDA card, offline
 	$(GPU_PYTHON) -m pytest tests/gpu -rs
 
 gpu-bench: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(READY))  ## time and memory of whole steps on a CUDA card, offline
@@ -94,7 +99,7 @@ test-older: $(OLDER)/.installed  ## the seam's tests on an older Unsloth and TRL
 	PYTHONPATH=. $(OLDER)/bin/python -m pytest tests/unsloth/test_seam.py tests/torch/test_trainer.py tests/torch/test_guide.py \
 	  tests/torch/test_weighting.py tests/unit/test_versions.py
 
-lint: $(READY)
+lint: $(VENV)/.with-test
 	$(BIN)/ruff check .
 
 lab: $(READY)  ## JupyterLab on the notebooks

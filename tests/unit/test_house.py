@@ -22,12 +22,12 @@ LEVELS = (
     {"rules", "controls", "upstream"},
     {"trainer"},
     {"train"},
-    {"analysis", "micro", "micro_tokenizer", "sweep", "sweep_backends", "sweep_cell", "sweep_grid"},
+    {"analysis", "micro", "micro_tokenizer", "sweep"},
     {"paper", "export"},
     {"report"},
 )
 """Rooms from the ground up. A room imports from levels below its own, and from itself."""
-STILL_FLAT = {"controls", "micro", "micro_tokenizer", "sweep", "sweep_backends", "sweep_cell", "sweep_grid"}
+STILL_FLAT = {"controls", "micro", "micro_tokenizer"}
 """Modules whose room is being built; they and the two corridors below go with it."""
 NEIGHBOURS = {("train", "micro"), *((a, b) for a in STILL_FLAT for b in STILL_FLAT)}
 # Rooms and modules that a laptop without torch must be able to import, and make every table and figure with.
@@ -187,13 +187,26 @@ def test_every_version_of_the_tested_set_is_exact(extras):
 def test_conda_colab_and_make_install_the_same_files(extras):
     yaml = pytest.importorskip("yaml")
     conda = yaml.safe_load((ROOT / "environment.yml").read_text())
-    assert conda["dependencies"][-1]["pip"] == ["-e .[train,notebooks,test]"]
+    assert conda["dependencies"][-1]["pip"] == ["-e .[train,notebooks]"]
     makefile = (ROOT / "Makefile").read_text()
-    assert "EXTRAS := train,notebooks,test" in makefile
+    assert "EXTRAS := train,notebooks$(" in makefile
     colab = (ROOT / "notebooks" / "02_grpo.ipynb").read_text()
     assert "..[train,gpu]" in colab and {"train", "gpu", "notebooks", "test"} <= extras.keys()
     for text in ((ROOT / "environment.yml").read_text(), makefile, colab):
         assert "--no-deps -r" in text and "requirements-unsloth.txt" in text
+
+
+def test_the_usual_installation_has_no_ray(extras):
+    """It is large, and only a sweep needs it."""
+
+    def everything(extra):
+        inner = [name for line in extras[extra] for name in re.findall(r"sa-ah-grpo\[(\w+)\]", line)]
+        return {line.split("==")[0] for line in extras[extra]}.union(*(everything(name) for name in inner))
+
+    assert "ray" not in everything("train") | everything("notebooks") | everything("gpu")
+    assert "ray" in everything("sweep") & everything("test")
+    makefile = (ROOT / "Makefile").read_text()
+    assert "\nsweep: $(VENV)/.with-sweep " in makefile and "\ntest: $(VENV)/.with-test " in makefile
 
 
 def test_the_readme_names_only_targets_that_exist():
