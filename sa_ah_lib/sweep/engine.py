@@ -22,14 +22,7 @@ def run(cells: list[Cell], address: str, workers: int | None = None) -> Iterator
     Raises:
         ValueError: more workers than GPUs, or cores where there is none. ConnectionError: no Ray.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    import ray
-
-    here = {"num_cpus": _cores(workers), "include_dashboard": False, "object_store_memory": OBJECT_STORE}
-    try:
-        ray.init(address, log_to_driver=False, logging_level="error", **(here if address == "local" else {}))
-    except Exception as error:
-        raise ConnectionError(f"Ray must start, or run at the address. Got {address!r}: {error}") from error
+    ray = _connect(address, workers)
     # After Ray's own handler, which would leave without a word.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -45,12 +38,26 @@ def run(cells: list[Cell], address: str, workers: int | None = None) -> Iterator
                     states[cell.id] = "failed"
                     # Nobody wrote it down where the worker was killed, or never came as far as the cell.
                     if cell.record().get("state") != "failed" or not cell.failures(began):
+                        error = getattr(error, "cause", None) or error
                         cell.fail(f"{type(error).__name__}: {str(error).strip().splitlines()[0]}")
                 if states[cell.id] == "busy":
                     pending[task.remote(cell)] = cell
             yield states
     finally:
         ray.shutdown()
+
+
+def _connect(address, workers):
+    """Ray, started here or joined at ``address``."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    here = {"num_cpus": _cores(workers), "include_dashboard": False, "object_store_memory": OBJECT_STORE}
+    try:
+        ray.init(address, log_to_driver=False, logging_level="error", **(here if address == "local" else {}))
+    except Exception as error:
+        raise ConnectionError(f"Ray must start, or run at the address. Got {address!r}: {error}") from error
+    return ray
 
 
 def _cores(workers):
