@@ -66,7 +66,8 @@ def lineage(tiny):
     from sa_ah_lib.trainer import sa_ah_trainer_class
     from sa_ah_lib.upstream.settings import UNSLOTH_SWITCHES
 
-    source = Path(sys.modules[trl.GRPOTrainer.__module__].__file__).read_text(encoding="utf-8")
+    modules = (trl.GRPOTrainer.__module__, "unsloth_zoo.rl_replacements")
+    source = "".join(Path(sys.modules[name].__file__).read_text(encoding="utf-8") for name in modules)
     return {
         "bases": [c.__name__ for c in sa_ah_trainer_class().__mro__[1:4]],
         "switches": [name for name in UNSLOTH_SWITCHES if name in source],
@@ -171,6 +172,36 @@ def resumed(tiny):
     directory = Path.cwd() / "resumed"
     directory.mkdir()
     return tiny.resumed_runs(directory, lambda policy, **rest: build(tiny, policy, directory, **rest))
+
+
+def sampling(tiny):
+    """Names of the logits processors of a rollout whose model ships rules of its own, and how its padding is judged."""
+    from transformers import GenerationMixin
+
+    made = build(tiny, tiny.with_lora(tiny.model()), config={"generation_kwargs": {}})
+    built, kept = [], GenerationMixin._get_logits_processor
+
+    def watched(self, *args, **more):
+        built.append(kept(self, *args, **more))
+        return built[-1]
+
+    made._policy.generation_config.update(repetition_penalty=1.1, no_repeat_ngram_size=2, top_k=20, top_p=0.8)
+    GenerationMixin._get_logits_processor = watched
+    made._generate_and_score_completions([{"prompt": row["prompt"]} for row in tiny.dataset() for _ in range(4)][:8])
+    GenerationMixin._get_logits_processor = kept
+    padding = tiny.model()
+    padding.generation_config.eos_token_id = [tiny.EOS, tiny.PAD]
+    try:
+        build(tiny, padding, Path.cwd() / "padding")
+        refused = ""
+    except ValueError as error:
+        refused = str(error)
+    return {"processors": [[type(p).__name__ for p in found] for found in built], "refused": refused}
+
+
+def second(tiny):
+    """``tiny.second_trainer`` on the generated trainer."""
+    return tiny.second_trainer(lambda policy, **rest: build(tiny, policy, **rest))
 
 
 def canaries(tiny):

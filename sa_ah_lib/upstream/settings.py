@@ -32,6 +32,8 @@ UNSLOTH_SWITCHES = {
     "UNSLOTH_GRPO_LOSS_AGGREGATION": "replaces the loss's denominator",
     "UNSLOTH_GRPO_ROLLOUT_LOGPROBS_AS_OLD": "takes the rollout engine's log-probabilities as the old ones",
     "UNSLOTH_GRPO_ROLLOUT_RS": "drops tokens from the loss",
+    "UNSLOTH_GRPO_VLLM_IS_MODE": "replaces the ratio that corrects vLLM's rollouts",
+    "UNSLOTH_GRPO_VLLM_IS_CLIP": "replaces the bound of the ratio that corrects vLLM's rollouts",
 }
 """Variables of the process that change Unsloth's GRPO loss whatever ``GRPOConfig`` says."""
 
