@@ -10,6 +10,8 @@ from pathlib import Path
 from sa_ah_lib.rewards import REASONING_END, REASONING_START, SOLUTION_END, SOLUTION_START, gold_answer
 
 GSM8K = "openai/gsm8k"
+GSM8K_SHA256 = "c03f57a7e20fc0aa54754e0f353875c82d0b7cd670287b671d12bac26870d555"
+"""``sha256_of`` all 7,473 training and 1,319 test problems of GSM8K, in the order of its own files."""
 DATA_DIR_VARIABLE = "SA_AH_GSM8K_DIR"
 SYSTEM_PROMPT = (
     "You solve grade-school mathematics problems. "
@@ -38,8 +40,18 @@ class Splits:
 
     @property
     def sha256(self):
-        rows = [[problem.question, problem.answer] for problem in self.train + self.evaluation]
-        return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+        return sha256_of(self.train + self.evaluation)
+
+    @property
+    def record(self):
+        """What environment.json says of them under ``data``."""
+        return {"source": self.source, "sha256": self.sha256}
+
+
+def sha256_of(problems):
+    """SHA-256 of problems: of their questions, answers and order."""
+    rows = [[problem.question, problem.answer] for problem in problems]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
 def load(config, data_dir=None):
@@ -60,10 +72,10 @@ def load(config, data_dir=None):
     directory = data_dir or (os.environ.get(DATA_DIR_VARIABLE) if config.dataset == GSM8K else None)
     if directory:
         train, test = (read_gsm8k(Path(directory) / f"{split}.jsonl") for split in ("train", "test"))
-        source = GSM8K
+        source = _named(train + test, f"local data {Path(directory).resolve().name}")
     elif config.dataset == GSM8K:
         train, test = _hub_gsm8k()
-        source = GSM8K
+        source = _named(train + test, f"{GSM8K}, changed on the hub")
     else:
         return _task_splits(config)
     evaluation = _sample(test, config.eval_examples, config.data_seed, "evaluation")
@@ -168,6 +180,11 @@ def _hub_gsm8k():
             f"the variable {DATA_DIR_VARIABLE}) to a directory with train.jsonl and test.jsonl, or run SCALE='micro-s'."
         ) from error
     return tuple([_gsm8k_problem(row) for row in splits[split]] for split in ("train", "test"))
+
+
+def _named(problems, otherwise):
+    """GSM8K's name for its own problems only: a directory may hold anything, under any name."""
+    return GSM8K if sha256_of(problems) == GSM8K_SHA256 else otherwise
 
 
 def _gsm8k_problem(row):

@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 from sa_ah_lib.config import RunConfig
-from sa_ah_lib.train import runlog
+from sa_ah_lib.train import reuse, runlog
 
 DECIDING = ("python", "packages", "device", "data", "processes")
 """Keys of environment.json that must be as they were; others (git, threads, platform) are recorded, not compared."""
@@ -87,7 +87,12 @@ def _changed(directory, config, environment):
 
 
 def _differences(name, before, now):
-    if isinstance(before, dict) and isinstance(now, dict):
+    if name == "data":
+        # Their hash decides: the same problems may have moved to another directory.
+        before, now = before or {}, now or {}
+        if before.get("sha256") != now.get("sha256"):
+            yield f"data ({reuse.named(before)}; now {reuse.named(now)})"
+    elif isinstance(before, dict) and isinstance(now, dict):
         for key in sorted(before.keys() | now.keys()):
             yield from _differences(f"{name} {key}", before.get(key), now.get(key))
     elif before != now:

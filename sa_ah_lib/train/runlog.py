@@ -101,14 +101,19 @@ def read_run(directory):
     directory = Path(directory)
     if not (directory / "config.json").is_file():
         raise FileNotFoundError(f"expected a run directory with config.json. Got {directory}, which has none.")
-    environment = directory / "environment.json"
     return Run(
         directory,
         _read_config(directory / "config.json"),
-        json.loads(environment.read_text(encoding="utf-8")) if environment.is_file() else {},
+        read_environment(directory),
         *(read_jsonl(directory / f"{name}.jsonl") for name in LOGS),
         finished=is_finished(directory),
     )
+
+
+def read_environment(directory):
+    """environment.json of a run directory as a dict, {} where there is none."""
+    path = Path(directory) / "environment.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def read_jsonl(path):

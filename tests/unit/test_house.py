@@ -34,7 +34,7 @@ NEIGHBOURS = {("train", "micro"), *((a, b) for a in STILL_FLAT for b in STILL_FL
 LIGHT_ROOMS = {"analysis", "paper", "report", "sweep"}
 HEAVY_BY_DESIGN = {"report.checks"}
 LIGHT = {m for m in MODULES if m.split(".")[0] in LIGHT_ROOMS} - HEAVY_BY_DESIGN
-LIGHT |= {"config", "rewards", "train.data", "train.disk", "train.resume", "train.runlog"}
+LIGHT |= {"config", "rewards", "train.data", "train.disk", "train.resume", "train.reuse", "train.runlog"}
 LIGHT |= {"upstream.settings", "upstream.versions"}
 
 

@@ -248,7 +248,7 @@ def test_a_checkpoint_beyond_the_logs_is_passed_over(unfinished, log, step):
     "changes,reason",
     [
         ({"packages": {"trl": "1.16.0"}}, r"another packages trl \(1.15.0, now 1.16.0\)"),
-        ({"data": {"sha256": "y"}}, r"another data sha256 \(x, now y\)"),
+        ({"data": {"source": "b", "sha256": "y"}}, r"another data \(unnamed data, sha256 x; now b, sha256 y\)"),
         ({"device": "Tesla T4"}, r"another device \(cpu, now Tesla T4\)"),
         ({"processes": 2}, r"another processes \(1, now 2\)"),
     ],
@@ -262,6 +262,11 @@ def test_another_environment_starts_anew_and_says_why(unfinished, capsys, change
     assert not unfinished.exists()
     aside = unfinished.with_name(f"{unfinished.name}.interrupted-1")
     assert len(runlog.read_run(aside).train) == 5 and (aside / "checkpoints" / "checkpoint-4").is_dir()
+
+
+def test_the_same_data_under_another_name_go_on(unfinished):
+    """A directory that was moved, or GSM8K from the hub in its place, must not cost hours of training."""
+    assert usable(unfinished, data={"source": "elsewhere", "sha256": "x"}) == (4, "")
 
 
 def test_another_commit_or_thread_count_is_recorded_only(unfinished):

@@ -1,0 +1,63 @@
+"""Whether a finished run may stand for the one that is asked for: only where it saw the same problems. Needs no torch.
+
+A run's id says how problems are drawn, not from which files. Their hash in ``environment.json`` says that.
+"""
+
+from pathlib import Path
+
+from sa_ah_lib.config import RunConfig
+from sa_ah_lib.train import data, runlog
+
+
+class OtherDataError(ValueError):
+    """A finished run has the asked-for configuration, and other problems."""
+
+
+def named(record: dict) -> str:
+    """The ``data`` of an environment.json in words: their name and the first digits of their hash."""
+    return f"{record.get('source', 'unnamed data')}, sha256 {str(record.get('sha256', 'unknown'))[:12]}"
+
+
+def check_same_data(directory: str | Path, config: RunConfig, data_dir: str | None = None) -> None:
+    """Print that the finished run in ``directory`` stands for ``config``, once its problems are seen to be the same.
+
+    Where today's problems cannot be loaded (offline, or the directory is gone), the run is used, and that is printed.
+
+    Raises:
+        OtherDataError: the run was made on other problems; names both and says what to do.
+        ValueError: today's problems are malformed, or too few; see ``data.load``.
+    """
+    directory = Path(directory)
+    record = runlog.read_environment(directory).get("data", {})
+    try:
+        today = data.load(config, data_dir).record
+    except OSError as error:
+        print(f"finished before, read from its logs: {directory}\n"
+              f"Its problems ({named(record)}) could not be compared with today's: {error}")  # fmt: skip
+        return
+    if record.get("sha256") != today["sha256"]:
+        raise OtherDataError(
+            f"{directory.name} is finished, on other problems: {named(record)}; asked for are {named(today)}. Name its "
+            f"own data in DATA to read it, or train on the new data under another RUNS, or delete {directory}."
+        )
+    print(f"finished before, read from its logs: {directory}")
+
+
+def step_0(directory: str | Path, problems: dict, decoding: dict) -> list[dict] | None:
+    """Evaluation rows of the finished zero-shot run in ``directory``, or None where they are not this run's step 0.
+
+    Args:
+        problems: this run's ``data`` record of environment.json. decoding: its ``decoding``.
+    """
+    if not runlog.is_finished(directory):
+        return None
+    environment = runlog.read_environment(directory)
+    record = environment.get("data", {})
+    if record.get("sha256") != problems["sha256"]:
+        reason = f"it has other problems ({named(record)}; here {named(problems)})"
+    elif environment.get("decoding", {}).get("evaluation") != decoding["evaluation"]:
+        reason = "its answers were decoded in another way, or it does not say how"
+    else:
+        return runlog.read_run(directory).eval
+    print(f"step 0 is evaluated anew and not read from {directory}: {reason}")
+    return None
