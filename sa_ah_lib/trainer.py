@@ -12,6 +12,7 @@ from contextlib import nullcontext
 import torch
 
 from sa_ah_lib.controls import check_rule, rule_weights
+from sa_ah_lib.upstream.decoding import check_padding
 from sa_ah_lib.upstream.hooks import (
     BATCH_KEYS,
     EntropyTap,
@@ -21,6 +22,7 @@ from sa_ah_lib.upstream.hooks import (
     check_batch,
     check_instance,
     check_upstream,
+    forget_reference,
 )
 from sa_ah_lib.upstream.versions import remedy
 from sa_ah_lib.weighting import (
@@ -102,9 +104,11 @@ class TokenWeighted(PrivateHooks):
         check_rule(rule, alpha)
         self.alpha, self.scope, self.denominator, self.rule = alpha, scope, denominator, rule
         self.reward_threshold = reward_threshold
+        forget_reference(kwargs.get("model", args[0] if args else None))
         super().__init__(*args, **kwargs)
         check_instance(self)
         check_arguments(self.args, self.num_generations)
+        check_padding(self)
         vocabulary = self._policy.get_output_embeddings().weight.shape[0]
         self._log_vocabulary = math.log(vocabulary)
         exact = check_top_k(entropy_top_k) is None or entropy_top_k >= vocabulary

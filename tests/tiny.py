@@ -29,6 +29,27 @@ TEMPLATE = (
 QUESTIONS = ("1+2=", "what is 10+20?", "7*8", "add 3 and 4 please")
 
 
+TOKENS = list(range(4, 240))
+# What a generation_config.json may hold that changes completions of do_sample=False; 4 to 239 are ordinary tokens.
+GREEDY_RULES = {
+    "repetition_penalty": 3.0, "no_repeat_ngram_size": 1, "suppress_tokens": TOKENS, "begin_suppress_tokens": TOKENS,
+    "bad_words_ids": [[token] for token in TOKENS], "forced_eos_token_id": 3,
+    "sequence_bias": [[[token], -50.0] for token in TOKENS], "num_beams": 4, "encoder_repetition_penalty": 5.0,
+    "encoder_no_repeat_ngram_size": 1, "exponential_decay_length_penalty": [1, 9.0], "guidance_scale": 8.0,
+    "watermarking_config": {"bias": 50.0}, "min_new_tokens": 12, "min_length": 60, "penalty_alpha": 0.6,
+    "stop_strings": ["1"], "max_time": 0.0,
+}  # fmt: skip
+SAMPLING_RULES = {
+    "temperature": 0.5, "top_k": 3, "top_p": 0.5, "min_p": 0.2, "typical_p": 0.5, "epsilon_cutoff": 0.01,
+    "eta_cutoff": 0.01,
+}  # fmt: skip
+# The first of these apply to prompts of one token, to sampling or to beams only.
+EVERY_RULE = {
+    "forced_bos_token_id": 3, "num_return_sequences": 2, "length_penalty": 2.0, "do_sample": True, **SAMPLING_RULES,
+    **GREEDY_RULES,
+}  # fmt: skip
+
+
 class PlainHead:
     """The fused LM head of TRL in plain PyTorch: TRL 1.15's own is a Triton kernel and does not run on a CPU."""
 
@@ -389,6 +410,39 @@ def resumed_runs(directory, build, steps=8, every=3):
     for step in range(every, steps, every):
         found[step] = run(directory / f"kept-{step}")
     return found
+
+
+def second_trainer(build):
+    """A trained policy given to a second trainer: what its first loss and its reference are.
+
+    Args:
+        build: as in ``scripted_run``.
+
+    Returns:
+        dict: "error" of the second trainer's loss against the formula, "kl" that its first step logged, and "moved",
+        how far the first trainer moved any of the adapter's numbers.
+    """
+    policy = with_lora(model(), std=0.0)
+    first = build(policy, config={"beta": 0.04, "max_steps": 3}, reward_threshold=0.0)
+    before = [p.detach().clone() for p in policy.parameters() if p.requires_grad]
+    first.train()
+    after = [p for p in policy.parameters() if p.requires_grad]
+    moved = max((a - b).abs().max().item() for a, b in zip(after, before, strict=True))
+    made = build(policy, config={"beta": 0.04}, alpha=0.7, entropy_top_k=5, reward_threshold=0.0)
+    # A model of its own: a trained one's copy is bound to the original by what the trainers patched in.
+    fresh = with_lora(model())
+    fresh.load_state_dict({name: value for name, value in policy.state_dict().items() if ".ref." not in name})
+    batch = with_logps(micro_batch(left=1, right=2), fresh)
+    wanted = reference(fresh, batch, top_k=5, beta=0.04, alpha=0.7, scope="negative")
+    error = worst_error(loss_and_gradients(made, in_unsloths_layout(batch) if _is_unsloths(made) else batch), wanted)
+    # Of this loss nothing may be left in what the first step logs.
+    made._metrics["train"].clear()
+    made.train()
+    return {"error": error, "kl": made.state.log_history[0]["kl"], "moved": moved}
+
+
+def _is_unsloths(made):
+    return any(base.__name__.startswith("Unsloth") for base in type(made).__mro__)
 
 
 def wide_model(vocabulary=32768):

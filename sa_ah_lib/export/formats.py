@@ -16,9 +16,11 @@ from peft.tuners.lora import LoraLayer
 from safetensors import safe_open
 
 from sa_ah_lib.export import card
-from sa_ah_lib.train import data
-from sa_ah_lib.train.evaluation import encode_prompts, generating, greedy
 from sa_ah_lib.export.reload import next_tokens, reloaded_next_tokens
+from sa_ah_lib.train import data
+from sa_ah_lib.train.evaluation import generating, greedy
+from sa_ah_lib.train.prompts import encode_prompts
+from sa_ah_lib.upstream.hooks import REFERENCE
 
 FORMATS = ("adapter", "merged_16bit", "gguf")
 PROMPTS = 16
@@ -65,7 +67,8 @@ def export(run, formats=(), push_to="", data_dir=None, quantization="q8_0"):
         if push_to:
             repository = f"{push_to}-{form.replace('_', '-')}"
             HfApi().create_repo(repository, private=True, exist_ok=True)
-            HfApi().upload_folder(repo_id=repository, folder_path=places[form])
+            # Adapters that were saved before may hold TRL's reference copy in a folder of its own.
+            HfApi().upload_folder(repo_id=repository, folder_path=places[form], ignore_patterns=[f"{REFERENCE}/*"])
     return places
 
 

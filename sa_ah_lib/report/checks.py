@@ -104,12 +104,16 @@ def _problems(config, data_dir):
 
 
 def _model(config):
+    """The model that ``models.load`` would take: a directory, or a hub id that is cached or can be fetched."""
     path = models.model_path(config.model)
-    if not Path(path).is_dir():
-        from huggingface_hub import model_info
+    if Path(path).is_dir():
+        return Path(path).name
+    if models.cached(path):
+        return f"{path}, in the cache"
+    from huggingface_hub import model_info
 
-        model_info(path)
-    return Path(path).name
+    model_info(path)
+    return f"{path}, on the hub"
 
 
 def _disk(runs_dir):

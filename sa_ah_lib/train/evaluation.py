@@ -6,7 +6,8 @@ import torch
 from tqdm.auto import tqdm
 
 from sa_ah_lib.rewards import answers_match, extract_answer, gold_answer, reward_parts
-from sa_ah_lib.train.data import messages
+from sa_ah_lib.train.prompts import encode_prompts
+from sa_ah_lib.upstream.decoding import end_tokens, own_rules_off
 
 
 def evaluate(model, tokenizer, problems, config, step=0, progress=True):
@@ -20,10 +21,11 @@ def evaluate(model, tokenizer, problems, config, step=0, progress=True):
 
     Returns:
         One dict a problem, in the order of ``problems``: step, problem (index), question, gold, predicted (float
-        or None), correct (bool), tokens (completion length), truncated (bool), reward (total), completion (text).
+        or None), correct (bool), tokens (completion length), truncated (bool: stopped by the limit before an end
+        token), decoding ("greedy"), reward (total), completion (text).
     """
     encoded = encode_prompts(problems, tokenizer, config)
-    rows = [None] * len(problems)
+    rows, ends = [None] * len(problems), end_tokens(model, tokenizer)
     with (
         generating(model),
         tqdm(total=len(problems), desc=f"Pass@1 at step {step}", disable=not progress, leave=False) as bar,
@@ -31,20 +33,10 @@ def evaluate(model, tokenizer, problems, config, step=0, progress=True):
         for batch in length_batches([len(tokens) for tokens in encoded], config.eval_batch_size):
             completions = greedy(model, tokenizer, [encoded[i] for i in batch], config.max_completion_tokens)
             for index, tokens in zip(batch, completions, strict=True):
-                rows[index] = _row(problems[index], index, step, tokens, tokenizer, config.max_completion_tokens)
+                truncated = len(tokens) >= config.max_completion_tokens and tokens[-1] not in ends
+                rows[index] = _row(problems[index], index, step, tokens, tokenizer, truncated)
             bar.update(len(batch))
     return rows
-
-
-def encode_prompts(problems, tokenizer, config):
-    """Token ids of every problem's prompt as the policy sees it in training, unpadded, in order."""
-    prompts = [
-        tokenizer.apply_chat_template(
-            messages(p.question, config.system_prompt), add_generation_prompt=True, tokenize=False
-        )
-        for p in problems
-    ]
-    return tokenizer(prompts, add_special_tokens=False)["input_ids"]
 
 
 def length_batches(lengths, size):
@@ -58,7 +50,7 @@ def pass_at_1(rows):
     return sum(row["correct"] for row in rows), len(rows)
 
 
-def _row(problem, index, step, tokens, tokenizer, limit):
+def _row(problem, index, step, tokens, tokenizer, truncated):
     text = tokenizer.decode(tokens, skip_special_tokens=True)
     gold, predicted = gold_answer(problem.answer), extract_answer(text)
     return {
@@ -69,7 +61,8 @@ def _row(problem, index, step, tokens, tokenizer, limit):
         "predicted": predicted,
         "correct": answers_match(predicted, gold),
         "tokens": len(tokens),
-        "truncated": len(tokens) >= limit,
+        "truncated": truncated,
+        "decoding": "greedy",
         "reward": round(sum(reward_parts(text, problem.answer).values()), 1),
         "completion": text,
     }
@@ -77,18 +70,22 @@ def _row(problem, index, step, tokens, tokenizer, limit):
 
 @torch.inference_mode()
 def greedy(model, tokenizer, prompts, limit):
-    """Greedy completions of token-id prompts, each up to and with its end token, at most ``limit`` tokens."""
+    """Greedy completions of token-id prompts: every token is the likeliest, whatever the model's own file asks for.
+
+    Returns:
+        A list of ids for each prompt, up to and with the first of its ``end_tokens``, 1 to ``limit`` of them.
+    """
     padded = tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt").to(model.device)
-    output = model.generate(
-        **padded, max_new_tokens=limit, do_sample=False, temperature=None, top_p=None, top_k=None,
-        pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
-    )  # fmt: skip
-    completions = output[:, padded["input_ids"].shape[1] :].tolist()
-    return [_until(tokens, tokenizer.eos_token_id) for tokens in completions]
+    ends = end_tokens(model, tokenizer)
+    with own_rules_off(model):
+        output = model.generate(
+            **padded, max_new_tokens=limit, do_sample=False, pad_token_id=tokenizer.pad_token_id, eos_token_id=ends
+        )
+    return [_until(tokens, ends) for tokens in output[:, padded["input_ids"].shape[1] :].tolist()]
 
 
-def _until(tokens, end):
-    return tokens[: tokens.index(end) + 1] if end in tokens else tokens
+def _until(tokens, ends):
+    return next((tokens[: place + 1] for place, token in enumerate(tokens) if token in ends), tokens)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 Import this module before trl, transformers or peft: Unsloth patches them as it is imported.
 """
 
+import json
 import logging
 import os
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(CACHE / "unsloth_compiled_
 import unsloth  # before torch and transformers, which it patches
 import torch
 
-from sa_ah_lib.upstream import vllm
+from sa_ah_lib.upstream import decoding, vllm
 from sa_ah_lib.config import LORA_TARGETS
 
 GGUF_PACKAGE, GGUF_FILE, HUB_SMOLLM2 = (
@@ -29,11 +30,15 @@ GGUF_PACKAGE, GGUF_FILE, HUB_SMOLLM2 = (
 
 @dataclass
 class Loaded:
-    """A model with its tokenizer (padding on the left) and the device's name."""
+    """A model with its tokenizer (padding on the left), the device's name, and where its weights came from.
+
+    ``source``: ``name``, a hub id or a directory's name, and ``commit``, the hub's, None for a directory.
+    """
 
     model: Any
     tokenizer: Any
     device: str
+    source: dict
 
 
 def resolve_scale(scale):
@@ -89,12 +94,14 @@ def load(config, adapter=None):
             max_seq_length=config.max_prompt_tokens + config.max_completion_tokens,
             dtype=dtype,
             load_in_4bit=config.load_in_4bit,
+            # Else Unsloth loads its own copy of a known model, in 4 bit one that is quantized in another way.
+            use_exact_model_name=True,
             **extra,
         )
     except (OSError, ValueError) as error:
         raise OSError(
-            f"could not load {path!r} ({error}). Offline, set model to a local directory, or SCALE to "
-            "'micro-s' or 'smollm2'."
+            f"could not load {path!r} ({error}). Offline, it must be in the hub's cache under this very name; else set "
+            "model to a local directory, or SCALE to 'micro-s' or 'smollm2'."
         ) from error
     if adapter is None:
         model = unsloth.FastLanguageModel.get_peft_model(
@@ -108,11 +115,12 @@ def load(config, adapter=None):
             use_gradient_checkpointing="unsloth" if torch.cuda.is_available() else False,
         )
     tokenizer.padding_side = "left"
-    return Loaded(model, tokenizer, device_name())
+    decoding.separate_padding(model, tokenizer)
+    return Loaded(model, tokenizer, device_name(), _source(model))
 
 
 def save_adapter(loaded, directory):
-    """Save the LoRA adapter (safetensors) and the tokenizer.
+    """Save the LoRA adapter (safetensors) and the tokenizer, without TRL's reference copy of the adapter.
 
     Raises:
         ValueError: every LoRA B matrix is zero, that is, the adapter never learnt anything.
@@ -120,8 +128,24 @@ def save_adapter(loaded, directory):
     changed = [p.detach().abs().max().item() > 0 for name, p in loaded.model.named_parameters() if "lora_B" in name]
     if not any(changed):
         raise ValueError("the adapter to save must have been trained, but every lora_B is zero. Train it first.")
-    loaded.model.save_pretrained(directory, safe_serialization=True)
+    loaded.model.save_pretrained(
+        directory, safe_serialization=True, selected_adapters=list(loaded.model.active_adapters)
+    )
     loaded.tokenizer.save_pretrained(directory)
+
+
+def cached(name):
+    """Whether a hub model is on this disk whole: its configuration, and every file of its weights."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(name, "config.json")
+    if not isinstance(found, str):
+        return False
+    folder = Path(found).parent
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return (folder / "model.safetensors").is_file()
+    return all((folder / part).is_file() for part in json.loads(index.read_text())["weight_map"].values())
 
 
 def check_llama_cpp():
@@ -139,6 +163,14 @@ def check_llama_cpp():
             "`python -c 'from unsloth_zoo.llama_cpp import install_llama_cpp; install_llama_cpp()'` (online; it may "
             "install system packages), or name a built one in UNSLOTH_LLAMA_CPP_PATH, or leave out 'gguf'."
         ) from error
+
+
+def _source(model):
+    """What was really loaded below an adapter, by the loader's own word."""
+    loaded = model.get_base_model().config
+    name = loaded._name_or_path
+    directory = Path(name).is_dir()
+    return {"name": Path(name).name if directory else name, "commit": getattr(loaded, "_commit_hash", None)}
 
 
 def _smollm2():

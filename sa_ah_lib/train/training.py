@@ -14,8 +14,8 @@ import torch
 from datasets import Dataset
 from transformers import PrinterCallback, ProgressCallback, set_seed
 
-from sa_ah_lib.train import data, disk, distributed, resume, runlog
-from sa_ah_lib.upstream import vllm
+from sa_ah_lib.train import data, disk, distributed, prompts, resume, reuse, runlog
+from sa_ah_lib.upstream import decoding, vllm
 from sa_ah_lib.config import RunConfig, preset
 from sa_ah_lib.train.callback import RunLogCallback, evaluate_together
 from sa_ah_lib.train.restore import RestoreCallback
@@ -31,7 +31,7 @@ EVALUATION_FIELDS = (
 
 
 def run(config, runs_dir="runs", data_dir=None, progress=True, report_to=None):
-    """Do one run, go on with it where it was interrupted, or return it as it is if it was finished before.
+    """Do one run, go on with it where it was interrupted, or return it if it was finished on the same problems.
 
     An unfinished run goes on from its newest usable checkpoint and then gives the logs of an unbroken one; the lines
     after that checkpoint go to ``<log>.discarded-<k>.jsonl``. Where there is none (see ``resume``), its directory is
@@ -51,20 +51,21 @@ def run(config, runs_dir="runs", data_dir=None, progress=True, report_to=None):
 
     Raises:
         OSError: ``runs_dir`` cannot be written, or its disk is too full for the run; said before training.
+        ValueError: an evaluation prompt is longer than ``max_prompt_tokens``, or, as ``reuse.OtherDataError``, the
+            finished run of this configuration was made on other problems.
     """
     directory = Path(runs_dir) / config.run_id
     if not distributed.decided_by_main(lambda: runlog.is_finished(directory)):
         distributed.decided_by_main(lambda: disk.check_writable(runs_dir))
         with disk.alone(runs_dir, config.run_id) if distributed.is_main() else nullcontext():
-            return _run(config, directory, data_dir, progress, report_to)
-    print(f"finished before, read from its logs: {directory}")
+            # Another process may have finished it while this one waited.
+            if not distributed.decided_by_main(lambda: runlog.is_finished(directory)):
+                return _run(config, directory, data_dir, progress, report_to)
+    distributed.decided_by_main(lambda: reuse.check_same_data(directory, config, data_dir))
     return runlog.read_run(directory)
 
 
 def _run(config, directory, data_dir, progress, report_to):
-    if distributed.decided_by_main(lambda: runlog.is_finished(directory)):
-        print(f"finished meanwhile by another process, read from its logs: {directory}")
-        return runlog.read_run(directory)
     started = time.monotonic()
     splits = data.load(config, data_dir)
     environment = _environment(splits)
@@ -73,12 +74,15 @@ def _run(config, directory, data_dir, progress, report_to):
     set_seed(config.seed)
     loaded = models.load(config, checkpoint if trained else None)
     environment["parameters"] = sum(p.numel() for p in loaded.model.parameters())
+    environment["model"] = loaded.source
+    environment["decoding"] = decoding.described(loaded.model, loaded.tokenizer, config)
+    splits = prompts.fitting(splits, loaded.tokenizer, config)
     needed = disk.run_bytes(config, sum(p.numel() for p in loaded.model.parameters() if p.requires_grad))
     distributed.decided_by_main(lambda: disk.check_room(directory, needed))
     log = runlog.RunLog(directory, config, environment) if distributed.is_main() else None
     try:
         if checkpoint is None:
-            _evaluate_base(config, loaded, splits, log, directory.parent, progress)
+            _evaluate_base(config, loaded, splits, log, directory.parent, environment, progress)
         if not trained:
             trainer = build_trainer(config, loaded, splits, log, directory, progress, report_to)
             trainer.add_callback(RestoreCallback(checkpoint))
@@ -105,7 +109,7 @@ def configure(scale, method, seed=123, steps=0, data_dir="", overrides=None, fas
         steps: 0 keeps the method's own number; zero-shot has none.
         data_dir: a GSM8K directory means that GSM8K is the data set, whatever the scale's own problems are.
         overrides: {field of ``RunConfig``: value}; they win over all of the above.
-        fast_inference: sample with Unsloth's vLLM, see ``vllm_rollouts``.
+        fast_inference: sample with Unsloth's vLLM, see ``upstream.vllm``.
     """
     changes = {"seed": seed, "fast_inference": fast_inference}
     if steps and method != "zero-shot":
@@ -161,8 +165,7 @@ def grpo_arguments(config, output_dir, report_to=None):
         num_generations=config.num_generations,
         max_completion_length=config.max_completion_tokens,
         temperature=config.temperature,
-        top_p=1.0,
-        top_k=0,
+        generation_kwargs={},
         beta=config.beta,
         epsilon=config.epsilon,
         max_steps=config.steps,
@@ -182,17 +185,16 @@ def grpo_arguments(config, output_dir, report_to=None):
         disable_tqdm=True,
         dataloader_pin_memory=torch.cuda.is_available(),
         **precision,
-        **vllm.arguments(config.fast_inference),
+        **{**decoding.PLAIN_SAMPLING, **vllm.arguments(config.fast_inference)},
         **SEAM_ARGUMENTS,
     )
 
 
-def _evaluate_base(config, loaded, splits, log, runs_dir, progress):
-    """Step 0: read from the finished zero-shot run of the same model and problems, else evaluated here."""
+def _evaluate_base(config, loaded, splits, log, runs_dir, environment, progress):
+    """Step 0: read from the finished zero-shot run of the same model, problems and decoding, else evaluated here."""
     known = runs_dir / zero_shot_config(config).run_id
-    if distributed.decided_by_main(lambda: runlog.is_finished(known)):
-        rows = runlog.read_run(known).eval
-    else:
+    rows = distributed.decided_by_main(lambda: reuse.step_0(known, environment["data"], environment["decoding"]))
+    if rows is None:
         rows = evaluate_together(loaded, splits.evaluation, config, 0, progress and log is not None)
     if log:
         for row in rows:
@@ -204,7 +206,7 @@ def _environment(splits):
         device=models.device_name(),
         threads=torch.get_num_threads(),
         started=datetime.now(UTC).isoformat(timespec="seconds"),
-        data={"source": splits.source, "sha256": splits.sha256},
+        data=splits.record,
         processes=distributed.count(),
     )
 

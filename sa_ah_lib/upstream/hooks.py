@@ -13,14 +13,18 @@ from typing import Any
 
 import torch
 
+from sa_ah_lib.upstream.decoding import own_rules_off
 from sa_ah_lib.upstream.settings import SEAM_ARGUMENTS, check_arguments
 from sa_ah_lib.upstream.versions import UpstreamChangedError, remedy
 from sa_ah_lib.weighting import hidden_state_entropy
 
 __all__ = [
-    "BATCH_KEYS", "PROBES", "SEAM_ARGUMENTS", "EntropyTap", "HookNotCalledError", "PrivateHooks", "Probe",
-    "UpstreamChangedError", "check_arguments", "check_batch", "check_instance", "check_upstream",
+    "BATCH_KEYS", "PROBES", "REFERENCE", "SEAM_ARGUMENTS", "EntropyTap", "HookNotCalledError", "PrivateHooks", "Probe",
+    "UpstreamChangedError", "check_arguments", "check_batch", "check_instance", "check_upstream", "forget_reference",
 ]  # fmt: skip
+
+REFERENCE = "ref"
+"""The name that TRL gives its copy of the policy's adapter, from which the KL is measured."""
 
 BATCH_KEYS = ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask", "advantages")
 """What TRL puts into a micro-batch and the trainer reads from it."""
@@ -39,7 +43,9 @@ class PrivateHooks:
 
     def _generate_and_score_completions(self, inputs):
         self._rewards = None
-        output = super()._generate_and_score_completions(inputs)
+        # Else generate would sample by rules of the model's own file, of which the loss knows nothing.
+        with own_rules_off(self.model):
+            output = super()._generate_and_score_completions(inputs)
         if self._rewards is None:
             raise UpstreamChangedError(f"Rollouts were scored without calling _calculate_rewards. {remedy()}")
         return self.rollouts_scored(output, self._rewards)
@@ -87,6 +93,16 @@ def check_batch(inputs, own_keys):
             f"The micro-batch has no {', '.join(own_keys)}: _generate_and_score_completions was not called, or its "
             f"result was rebuilt. {remedy()}"
         )
+
+
+def forget_reference(model):
+    """Delete the reference adapter that an earlier trainer left on a PEFT model; TRL makes a new one of the policy.
+
+    TRL copies the policy's adapter under the name "ref" and fails where the name is taken. The earlier trainer, should
+    it go on, then takes the new reference, too.
+    """
+    if REFERENCE in getattr(model, "peft_config", {}):
+        model.delete_adapter(REFERENCE)
 
 
 def _takes(method, *names):

@@ -60,7 +60,7 @@ def check_arguments(args, num_generations):
         if mode != "token_truncate":
             raise ValueError(
                 "vllm_importance_sampling_mode must be 'token_truncate', the ratio of each token beside its weight. "
-                f"Got {mode!r}; pass **vllm_rollouts.arguments(True)."
+                f"Got {mode!r}; pass **upstream.vllm.arguments(True)."
             )
     if args.epsilon_high not in (None, args.epsilon):
         raise ValueError(

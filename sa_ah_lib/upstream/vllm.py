@@ -23,6 +23,8 @@ ON = {
     # One-sided: a token that vLLM overrates is taken down fully, one that it underrates counts at most twice.
     "vllm_importance_sampling_clip_max": 2.0,
     "vllm_importance_sampling_clip_min": None,
+    # Every token may be sampled. TRL and transformers say so with 0, vLLM with -1.
+    "top_k": -1,
 }
 
 

@@ -51,6 +51,18 @@ def test_batches_of_like_length_are_hardly_padded(size):
     assert share([range(start, min(start + size, 500)) for start in range(0, 500, size)]) > 0.20
 
 
+def test_a_completion_that_ends_at_the_limit_is_not_truncated(loaded, problems):
+    """An end token in the last place is an end: a completion of that length is as whole as a shorter one."""
+    rows = evaluation.evaluate(*loaded, problems, config(), progress=False)
+    assert all(row["truncated"] and row["tokens"] == 6 and row["decoding"] == "greedy" for row in rows)
+    last = evaluation.greedy(*loaded, evaluation.encode_prompts(problems, loaded[1], config()), 6)[0][-1]
+    loaded[0].generation_config.eos_token_id = last
+    row = evaluation.evaluate(*loaded, problems[:1], config(), progress=False)[0]
+    assert row["tokens"] <= 6 and not row["truncated"]
+    loaded[0].generation_config.eos_token_id = None
+    assert evaluation.evaluate(*loaded, problems[:1], config(), progress=False)[0]["truncated"]
+
+
 def test_the_models_mode_survives_an_evaluation(loaded, problems):
     for training in (True, False):
         loaded[0].train(training)

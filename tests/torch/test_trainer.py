@@ -481,3 +481,10 @@ def test_what_the_hook_returns_is_the_folded_weights(build, monkeypatch):
     rows = made.last_rollouts
     assert torch.equal(rows["mask"], batch["completion_mask"]) and torch.equal(rows["groups"], batch[GROUP_KEY])
     assert torch.equal(seen["returned"], group_normalized(rows["weights"], rows["mask"], rows["groups"], "group"))
+
+
+def test_a_second_trainer_on_the_same_model_starts_from_where_the_first_ended(build):
+    """README's two examples in sequence failed on TRL's reference adapter; a stale one would give a KL above 0."""
+    found = tiny.second_trainer(build)
+    assert found["error"] < TOLERANCE and found["moved"] > 1e-3
+    assert found["kl"] == pytest.approx(0, abs=1e-7)

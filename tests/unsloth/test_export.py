@@ -54,7 +54,9 @@ def hub(monkeypatch):
         formats, "HfApi",
         lambda: SimpleNamespace(
             create_repo=lambda repo, **options: asked.append(("create", repo, options)),
-            upload_folder=lambda repo_id, folder_path: asked.append(("upload", repo_id, folder_path)),
+            upload_folder=lambda repo_id, folder_path, **options: asked.append(
+                ("upload", repo_id, folder_path, options)
+            ),
         ),
     )  # fmt: skip
     return asked
@@ -171,7 +173,8 @@ def test_a_push_comes_after_the_check_and_is_private(run, hub):
     places = formats.export(run, ["adapter"], push_to="name/model")
     assert hub == [
         ("create", "name/model-adapter", {"private": True, "exist_ok": True}),
-        ("upload", "name/model-adapter", places["adapter"]),
+        # An adapter of an earlier version holds TRL's reference copy a second time.
+        ("upload", "name/model-adapter", places["adapter"], {"ignore_patterns": ["ref/*"]}),
     ]
 
 

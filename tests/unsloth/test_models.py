@@ -1,5 +1,12 @@
 """Where models come from, and what a scale name means."""
 
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 pytest.importorskip("unsloth")
@@ -34,6 +41,86 @@ def test_precision_suits_the_card(monkeypatch, cuda, bf16, dtype):
 def test_smollm2_without_its_package_is_the_hub_model(monkeypatch):
     monkeypatch.setattr(models, "GGUF_PACKAGE", "no_such_package")
     assert models.model_path("smollm2") == models.HUB_SMOLLM2
+
+
+ROOT = Path(models.__file__).parents[2]
+NAME, COMMIT = "Qwen/Qwen2.5-1.5B-Instruct", "0123456789abcdef0123456789abcdef01234567"
+# Fresh, because huggingface_hub reads where its cache is when it is imported.
+OFFLINE = f"""
+import json
+from sa_ah_lib.report import checks
+from sa_ah_lib.train import models
+from sa_ah_lib.config import preset
+config = preset("qwen2.5-1.5b", "grpo", model={NAME!r}, max_prompt_tokens=64, max_completion_tokens=64)
+found = [checks._attempt("model", lambda: checks._model(config), "")]
+try:
+    source = models.load(config).source
+except OSError as error:
+    source = str(error)
+print("REPORT" + json.dumps([found[0].passed, found[0].found, source]))
+"""
+
+
+def offline(cache):
+    """(whether notebook 00's check passes, what it found, what was loaded) in a process without a hub."""
+    child = {**os.environ, "HF_HOME": str(cache), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", OFFLINE], env=child, cwd=cache, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.rsplit("REPORT", 1)[1])
+
+
+@pytest.fixture
+def cache(tmp_path, tiny_model_dir):
+    """A hub cache that holds the paper's model by its own name, and nothing of Unsloth's copies of it."""
+    folder = tmp_path / "hub" / ("models--" + NAME.replace("/", "--"))
+    shutil.copytree(tiny_model_dir, folder / "snapshots" / COMMIT)
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text(COMMIT)
+    return tmp_path
+
+
+def test_a_cached_model_passes_the_check_and_loads_by_its_own_name(cache):
+    """Unsloth would look for its own copy: not in the cache, and another checkpoint than the one that is logged."""
+    assert offline(cache) == [True, f"{NAME}, in the cache", {"name": NAME, "commit": COMMIT}]
+
+
+def test_a_model_that_is_half_in_the_cache_fails_the_check_and_says_which_name_is_looked_for(cache):
+    """A download that broke off leaves a configuration without weights."""
+    (weights,) = cache.glob("hub/*/snapshots/*/model.safetensors")
+    weights.unlink()
+    passed, _, said = offline(cache)
+    assert not passed and NAME in said and "under this very name" in said
+
+
+def test_every_shard_counts(tmp_path, monkeypatch):
+    """The 3B model comes in two."""
+    import huggingface_hub
+
+    (tmp_path / "config.json").write_text("{}")
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda name, file: str(tmp_path / file))
+    index = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    (tmp_path / "model-1.safetensors").touch()
+    assert not models.cached(NAME)
+    (tmp_path / "model-2.safetensors").touch()
+    assert models.cached(NAME)
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda name, file: None)
+    assert not models.cached(NAME)
+
+
+def test_qwens_padding_is_not_an_end_token_after_loading(tiny_model_dir, tmp_path):
+    """Qwen2.5 pads with one of its two end tokens, and its tokenizer has other pad tokens that nothing uses."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model, tokenizer = (c.from_pretrained(tiny_model_dir) for c in (AutoModelForCausalLM, AutoTokenizer))
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|vision_pad|>", "<|fim_pad|>"]})
+    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    model.generation_config.eos_token_id = [tokenizer.eos_token_id, tokenizer.pad_token_id]
+    for part in (model, tokenizer):
+        part.save_pretrained(tmp_path)
+    assert models.load(preset("micro-s", "grpo", model=str(tmp_path))).tokenizer.pad_token == "<|vision_pad|>"
 
 
 def test_the_seven_projections_are_trained_and_nothing_else(tiny_model_dir):

@@ -283,7 +283,7 @@ def test_the_tap_reads_both_layouts(layout):
 TOLERANCE = 1e-5
 SECTIONS = (
     "lineage", "layouts", "combinations", "accumulation", "training", "three_steps", "resumed", "canaries", "memory",
-    "guide",
+    "guide", "sampling", "second",
 )  # fmt: skip
 
 
@@ -410,3 +410,19 @@ def test_the_readme_s_own_rule_trains_under_unsloth(unsloth):
 
     assert unsloth["guide"]["base"] == "UnslothGRPOTrainer"
     check(unsloth["guide"])
+
+
+def test_unsloth_samples_by_no_rule_of_the_models_own(unsloth):
+    """Its generate is another one, with settings of its own on the way."""
+    assert unsloth["sampling"]["processors"] == [[]]
+
+
+def test_padding_that_ends_completions_is_refused_under_unsloth(unsloth):
+    """Its loss drops every pad token: where completions of a tiny batch end with one, the gradient is another."""
+    assert "Got '<pad>'; set tokenizer.pad_token = " in unsloth["sampling"]["refused"]
+
+
+def test_a_second_trainer_on_the_same_model_trains_under_unsloth(unsloth):
+    """README's two examples in sequence. Unsloth's reference is the model without any adapter, so the KL is not 0."""
+    found = unsloth["second"]
+    assert found["error"] < TOLERANCE and found["moved"] > 1e-3 and found["kl"] > 1e-4

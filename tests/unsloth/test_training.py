@@ -38,7 +38,11 @@ def test_a_run_leaves_every_file_the_readers_expect(tiny, tmp_path):
     assert run.finished
     assert [row["step"] for row in run.train] == [1, 2]
     assert run.pass_at_1.keys() == {0, 2} and all(total == 6 for _, total in run.pass_at_1.values())
-    assert (run.directory / "adapter" / "adapter_model.safetensors").is_file()
+    adapter = {
+        path.relative_to(run.directory / "adapter").as_posix() for path in (run.directory / "adapter").rglob("*")
+    }
+    # TRL's reference copy of the untrained adapter is in the checkpoints, for a resumed run, and nowhere else.
+    assert "adapter_model.safetensors" in adapter and not {name for name in adapter if name.startswith("ref")}
     assert run.environment["data"]["sha256"] == data.load(run.config).sha256
     for row in run.completions:
         assert len(row["tokens"]) == len(row["entropy"]) == len(row["weights"])
@@ -89,6 +93,71 @@ def test_a_crash_in_training_keeps_the_lines_before_it(tiny, tmp_path, monkeypat
     directory = tmp_path / tiny().run_id
     assert not runlog.is_finished(directory)
     assert [row["step"] for row in runlog.read_jsonl(directory / "train.jsonl")] == [1]
+
+
+@pytest.fixture
+def gsm8k(tmp_path):
+    """A factory of GSM8K directories with the problems of one seed."""
+    import json
+    import random
+
+    def make(name, seed):
+        draw, place = random.Random(seed), tmp_path / name
+        place.mkdir()
+        for split, count in (("train", 20), ("test", 8)):
+            pairs = [(draw.randrange(1000), draw.randrange(1000)) for _ in range(count)]
+            rows = [{"question": f"{a} + {b} =", "answer": f"#### {a + b}"} for a, b in pairs]
+            (place / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return place
+
+    return make
+
+
+def test_a_run_on_other_problems_is_neither_returned_nor_its_step_0(tiny, tmp_path, gsm8k, capsys):
+    """The id says how problems are drawn, not from which files."""
+    first, second = gsm8k("first", 1), gsm8k("second", 2)
+    config, runs = tiny(dataset=data.GSM8K), tmp_path / "runs"
+    training.run(training.zero_shot_config(config), runs, first, progress=False)
+    run = training.run(config, runs, second, progress=False)
+    assert "step 0 is evaluated anew" in capsys.readouterr().out
+    asked = [p.question for p in data.load(config, second).evaluation]
+    assert [row["question"] for row in run.eval if row["step"] == 0] == asked
+    assert run.environment["data"]["source"] == "local data second"
+    with pytest.raises(ValueError, match="on other problems: local data second.*asked for are local data first"):
+        training.run(config, runs, first, progress=False)
+    assert training.run(config, runs, second, progress=False).eval == run.eval
+    assert training.run(config, runs, tmp_path / "gone", progress=False).eval == run.eval
+    assert "could not be compared" in capsys.readouterr().out
+
+
+def test_rules_that_a_model_ships_change_no_line_of_a_run(tiny, tmp_path, tiny_model_dir):
+    """Qwen2.5 Instruct's repetition penalty in evaluation and rollouts, through Unsloth's loader and its generate."""
+    import shutil
+
+    from tiny import EVERY_RULE
+
+    ships = shutil.copytree(tiny_model_dir, tmp_path / "ships")
+    path = ships / "generation_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **EVERY_RULE}))
+    plain = training.run(tiny(), tmp_path / "plain", progress=False)
+    ruled = training.run(tiny(model=str(ships)), tmp_path / "ruled", progress=False)
+    for name in runlog.LOGS:
+        assert rows_without_timing(plain.directory, name) == rows_without_timing(ruled.directory, name)
+    said = ruled.environment["decoding"]
+    assert said == plain.environment["decoding"]
+    assert said["evaluation"]["do_sample"] is False and said["evaluation"]["end_tokens"]
+    assert (said["rollouts"]["repetition_penalty"], said["rollouts"]["top_k"], said["rollouts"]["min_p"]) == (
+        1,
+        0,
+        None,
+    )
+    assert ruled.environment["model"] == {"name": "ships", "commit": None}
+
+
+def test_a_prompt_above_the_limit_stops_a_run_before_it_starts(tiny, tmp_path):
+    with pytest.raises(ValueError, match="every evaluation prompt must fit max_prompt_tokens"):
+        training.run(tiny(max_prompt_tokens=3), tmp_path, progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == [".locks"]
 
 
 def test_step_0_is_read_from_the_zero_shot_run(tiny, tmp_path):

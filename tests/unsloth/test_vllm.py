@@ -119,7 +119,62 @@ def check_unsloth():
 
     args = trl.GRPOConfig(output_dir="out", use_cpu=True, bf16=False, **vllm.ON)
     said = {name: getattr(args, name) for name in vllm.ON}
-    print("REPORT" + json.dumps({"errors": errors(), "said": said, "trainer": trl.GRPOTrainer.__name__}))
+    asked = asked_of_vllm(Path.cwd())
+    print(
+        "REPORT" + json.dumps({"errors": errors(), "said": said, "asked": asked, "trainer": trl.GRPOTrainer.__name__})
+    )
+
+
+def asked_of_vllm(directory, base=None):
+    """The SamplingParams that a rollout under TRL's vLLM is asked with, where the model ships rules of its own.
+
+    The engine is made up; how the settings get from ``GRPOConfig`` to it is TRL's real code, or Unsloth's.
+    """
+    import contextlib
+    from types import SimpleNamespace
+
+    import tiny
+    from trl.generation import vllm_generation
+
+    from sa_ah_lib.upstream import decoding
+
+    asked = []
+
+    class Parameters:
+        def __init__(self, n=1, repetition_penalty=1.0, temperature=1.0, top_p=1.0, top_k=0, min_p=0.0,
+                     max_tokens=16, logprobs=None, seed=None):  # fmt: skip
+            given = {"n": n, "repetition_penalty": repetition_penalty, "temperature": temperature, "top_p": top_p}
+            asked.append(
+                {**given, "top_k": top_k, "min_p": min_p, "max_tokens": max_tokens, "logprobs": logprobs, "seed": seed}
+            )
+
+    class Engine:
+        def generate(self, prompts, sampling_params, use_tqdm, **more):
+            step = SimpleNamespace(token_ids=[5], logprobs=[{5: SimpleNamespace(rank=1, logprob=-0.5)}])
+            return [SimpleNamespace(prompt_token_ids=p["prompt_token_ids"], outputs=[step]) for p in prompts]
+
+        def __getattr__(self, name):
+            return lambda *a, **k: None
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(vllm_generation, "SamplingParams", Parameters, raising=False)
+    patch.setattr(vllm_generation.VLLMGeneration, "_init_vllm", lambda self: setattr(self, "llm", Engine()))
+    policy = tiny.model()
+    policy.generation_config.update(
+        repetition_penalty=1.1, top_k=20, top_p=0.8, min_p=0.1, temperature=0.7, do_sample=True
+    )
+    policy.for_training, policy.for_inference = (lambda *a, **k: policy.train()), (lambda *a, **k: policy.eval())
+    policy.vllm_engine = Engine()
+    config = {"generation_kwargs": {}, **decoding.PLAIN_SAMPLING, **vllm.ON}
+    try:
+        made = tiny.trainer(directory, policy, base, config=config)
+        made.vllm_generation.llm = Engine()
+        made.vllm_generation.generate(
+            prompts=[[5, 6]], images=None, num_generations=1, profiler=contextlib.nullcontext()
+        )
+    finally:
+        patch.undo()
+    return asked
 
 
 @pytest.fixture(scope="module")
@@ -177,6 +232,20 @@ def test_unsloths_trainer_multiplies_the_ratio_into_the_weighted_surrogate_only(
 def test_unsloths_config_takes_every_option_as_said(unsloth):
     """The generated GRPOConfig has defaults of its own: the correction is off there."""
     assert unsloth["said"] == vllm.ON
+
+
+PLAIN = {
+    "n": 1, "repetition_penalty": 1.0, "temperature": 1.0, "top_p": 1.0, "top_k": -1, "min_p": 0.0, "max_tokens": 12,
+    "logprobs": 0, "seed": None,
+}  # fmt: skip
+
+
+def test_vllm_is_asked_for_the_plain_softmax(unsloth, stock, tmp_path):
+    """The model's own file must not reach vLLM's sampling: what it rules out, the loss still counts as possible."""
+    from trl.trainer.grpo_trainer import GRPOTrainer
+
+    assert asked_of_vllm(tmp_path, GRPOTrainer) == [PLAIN]
+    assert unsloth["asked"] == [PLAIN]
 
 
 def test_without_fast_inference_nothing_of_vllm_is_asked_for():
