@@ -142,17 +142,17 @@ def test_an_adapter_with_a_dead_or_broken_matrix_is_not_exported(run):
 
 
 @pytest.mark.parametrize(
-    ("formats", "push_to", "message"),
+    ("asked", "push_to", "message"),
     [
         (["merged"], "", r"any of \('adapter', 'merged_16bit', 'gguf'\). Got \['merged'\]"),
         ("adapter", "", "must be a list"),
         (["adapter"], "not a hub id", "[Rr]epo id must"),
     ],
 )
-def test_what_cannot_be_done_is_said_before_loading(run, monkeypatch, formats, push_to, message):
+def test_what_cannot_be_done_is_said_before_loading(run, monkeypatch, asked, push_to, message):
     monkeypatch.setattr(models, "load", no_loading)
     with pytest.raises(ValueError, match=message):
-        formats.export(run, formats, push_to)
+        formats.export(run, asked, push_to)
 
 
 def test_no_formats_load_nothing_and_push_nothing(run, monkeypatch, hub):
