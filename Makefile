@@ -3,7 +3,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
-EXTRAS := train,notebooks$(shell command -v nvidia-smi >/dev/null 2>&1 && echo ,gpu)
+EXTRAS := train,notebooks
+TESTED := requirements-tested.txt
 
 SCALE ?= auto
 SEED ?= 123
@@ -32,10 +33,10 @@ help:  ## list the targets
 
 install: $(READY)  ## make .venv with the tested versions
 
-$(READY): pyproject.toml requirements-unsloth.txt
+$(READY): pyproject.toml $(TESTED) requirements-unsloth.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -e '.[$(EXTRAS)]'
+	$(BIN)/python -m pip install --quiet -c $(TESTED) -e '.[$(EXTRAS)]'
 	$(BIN)/python -m pip install --quiet --no-deps -r requirements-unsloth.txt
 	touch $@
 
@@ -68,10 +69,10 @@ figures: $(LIGHT)/.installed  ## every table and figure from LOGS (the published
 report: $(LIGHT)/.installed  ## one self-contained HTML page from LOGS, to send to a colleague
 	$(LIGHT)/bin/python -m sa_ah_lib.report.html_report $(LOGS) --out $(RUNS)/report.html
 
-.venv-figures/.installed: pyproject.toml
+.venv-figures/.installed: pyproject.toml $(TESTED)
 	$(PYTHON) -m venv .venv-figures
 	.venv-figures/bin/python -m pip install --quiet --upgrade pip
-	.venv-figures/bin/python -m pip install --quiet -e '.[figures,notebooks]'
+	.venv-figures/bin/python -m pip install --quiet -c $(TESTED) -e '.[figures,notebooks]'
 	touch $@
 
 sweep: $(VENV)/.with-sweep  ## a grid of notebook parameters on Ray, which it installs (GRID=FILE.yaml, ARGS=--dry-run)

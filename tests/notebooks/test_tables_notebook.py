@@ -172,7 +172,7 @@ def test_the_committed_figures_are_those_of_the_published_logs(tmp_path):
     plain(RUNS=str(ROOT / "figures" / "logs"), OUT=str(tmp_path))
     seed_figures.main([str(ROOT / "figures" / "logs"), "--out", str(tmp_path / "seeds")])
     committed, drawn = contents(ROOT / "figures", without=("logs",)), contents(tmp_path)
-    pinned = re.search(r"matplotlib==([\d.]+)", (ROOT / "pyproject.toml").read_text())[1]
+    pinned = re.search(r"matplotlib==([\d.]+)", (ROOT / "requirements-tested.txt").read_text())[1]
     if pinned != figures.plt.matplotlib.__version__:
         committed, drawn = (
             {n: d for n, d in files.items() if not n.endswith((".png", ".svg"))} for files in (committed, drawn)

@@ -1,4 +1,4 @@
-"""The shape of the house: which way imports point, and that all ways to install agree."""
+"""The shape of the house: which way imports point, and that the README names what is there."""
 
 import ast
 import re
@@ -157,43 +157,12 @@ def test_what_is_public_says_what_it_does(module):
     assert undocumented in ([], ["main"])
 
 
-# --- installation ----------------------------------------------------------------------------------------------------
-
-
-def pins(lines):
-    return dict(re.match(r"([\w.-]+)==([\w.]+)", line).groups() for line in lines if "==" in line)
+# --- installation: tests/unit/test_install.py has the rest ------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def extras():
     return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-
-
-def test_the_tested_versions_are_the_installed_ones(extras):
-    """Notebook 00 would tell users to install another set than the project does."""
-    from sa_ah_lib.upstream import versions
-
-    table = versions.PINNED.versions | versions.COMPANIONS
-    installed = pins(extras["train"]) | pins((ROOT / "requirements-unsloth.txt").read_text().splitlines())
-    assert {name: installed.get(name) for name in table} == table
-
-
-def test_every_version_of_the_tested_set_is_exact(extras):
-    for extra in ("train", "figures", "notebooks", "test"):
-        loose = [line for line in extras[extra] if "==" not in line and not line.startswith("sa-ah-grpo[")]
-        assert not loose
-
-
-def test_conda_colab_and_make_install_the_same_files(extras):
-    yaml = pytest.importorskip("yaml")
-    conda = yaml.safe_load((ROOT / "environment.yml").read_text())
-    assert conda["dependencies"][-1]["pip"] == ["-e .[train,notebooks]"]
-    makefile = (ROOT / "Makefile").read_text()
-    assert "EXTRAS := train,notebooks$(" in makefile
-    colab = (ROOT / "notebooks" / "02_grpo.ipynb").read_text()
-    assert "..[train,gpu]" in colab and {"train", "gpu", "notebooks", "test"} <= extras.keys()
-    for text in ((ROOT / "environment.yml").read_text(), makefile, colab):
-        assert "--no-deps -r" in text and "requirements-unsloth.txt" in text
 
 
 def test_the_usual_installation_has_no_ray(extras):
