@@ -5,13 +5,10 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from sa_ah_lib.train import models  # first: it imports unsloth, which patches what follows
-
-from sa_ah_lib.train import data, training
-from sa_ah_lib.upstream import hooks, versions
-from sa_ah_lib.config import preset
 from sa_ah_lib.analysis.table import html_table
-from sa_ah_lib.trainer import sa_ah_trainer_class
+from sa_ah_lib.config import preset
+from sa_ah_lib.train import data
+from sa_ah_lib.upstream import machine, versions
 
 
 @dataclass(frozen=True)
@@ -48,8 +45,14 @@ def check_environment(runs_dir="runs", scale="auto", data_dir=None):
     Args:
         runs_dir: where runs will be written. scale, data_dir: as in the notebooks.
     """
+    report = Report([*machine_checks(), *version_checks()])
+    report.append(_attempt("import of unsloth", _import, "mend what fails above; then restart the kernel"))
+    if not report[-1].passed:
+        return report
+    # After that import, because Unsloth patches what these import.
+    from sa_ah_lib.train import models, training
+
     config = training.configure(scale, "sa-ah-grpo", data_dir=data_dir)
-    report = Report(version_checks())
     report.append(_attempt("the trainer's methods", _probe, "reinstall the tested versions above"))
     report.append(
         _attempt("device", models.device_name, "a CUDA build of torch uses the GPU; on a CPU use SCALE='micro-s'")
@@ -67,6 +70,14 @@ def check_environment(runs_dir="runs", scale="auto", data_dir=None):
     return report
 
 
+def machine_checks():
+    """What must fit before Unsloth can be imported, one check each; imports neither torch nor Unsloth."""
+    torch = "update the driver, or install torch's build for it (pytorch.org/get-started)"
+    yield _attempt("NVIDIA card and driver", machine.card, torch)
+    yield _attempt("torchvision", machine.torchvision, "pip uninstall torchvision: text models need none")
+    yield _attempt("bitsandbytes", machine.bitsandbytes, "pip install -c requirements-tested.txt bitsandbytes")
+
+
 def _attempt(name, action, remedy):
     try:
         return Check(name, True, str(action()), remedy)
@@ -78,23 +89,39 @@ def version_checks(found=None):
     """One check a package, and one of the set they make, against ``versions.SETS``.
 
     Any set that was run and held passes. A set that was never run, or that failed, is compared with the pinned one.
+    Another torch that Unsloth allows passes too, and is named: a hosted machine brings its own.
 
     Args:
         found: {package: version} of ``versions.PACKAGES``; the installed ones by default.
     """
     found = versions.installed() if found is None else found
+    allowed = versions.asked("unsloth", of="torch").contains(found["torch"])
     known = versions.known_set(found)
+    if known is None and allowed:
+        known = versions.known_set({**found, "torch": versions.PINNED.torch})
     held = known if known and known.holds else versions.PINNED
     for package, wanted in held.versions.items():
-        yield Check(package, found[package] == wanted, found[package], f"pip install {package}=={wanted}")
+        passed = found[package] == wanted or (package == "torch" and allowed)
+        yield Check(package, passed, found[package], f"pip install {package}=={wanted}")
     for package, wanted in versions.COMPANIONS.items():
         here = versions.version_of(package)
         yield Check(package, here == wanted, here, f"pip install {package}=={wanted}")
     story = f"run on {known.date} ({known.ran}): {known.found}" if known else "never run by this project"
+    if known and known.torch != found["torch"]:
+        story = f"torch {found['torch']} never run here, the checks below try it; with torch {known.torch} {story}"
     yield Check("the set of versions", held is known, story, f"install the pinned set: {versions.PINNED}")
 
 
+def _import():
+    from sa_ah_lib.train import models
+
+    return models.unsloth.__version__
+
+
 def _probe():
+    from sa_ah_lib.trainer import sa_ah_trainer_class
+    from sa_ah_lib.upstream import hooks
+
     return f"{sa_ah_trainer_class().__mro__[3].__name__}: all {len(hooks.PROBES)} probes passed"
 
 
@@ -105,6 +132,8 @@ def _problems(config, data_dir):
 
 def _model(config):
     """The model that ``models.load`` would take: a directory, or a hub id that is cached or can be fetched."""
+    from sa_ah_lib.train import models
+
     path = models.model_path(config.model)
     if Path(path).is_dir():
         return Path(path).name
@@ -126,6 +155,8 @@ def _disk(runs_dir):
 
 
 def _train_two_steps():
+    from sa_ah_lib.train import training
+
     tiny = {"steps": 2, "eval_examples": 4, "train_examples": 16, "max_completion_tokens": 16, "eval_every": 2}
     with tempfile.TemporaryDirectory() as directory:
         run = training.run(preset("micro-s", "sa-ah-grpo", **tiny), directory, progress=False)

@@ -3,6 +3,12 @@
 from dataclasses import dataclass
 from importlib import metadata
 
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+MISSING = "not installed"
+"""What stands for the version of a package that is not there."""
+
 PACKAGES = ("unsloth", "unsloth_zoo", "trl", "transformers", "torch")
 """The packages whose versions together decide whether the weights reach the loss."""
 
@@ -84,7 +90,17 @@ def version_of(package):
     try:
         return metadata.version(package).split("+")[0]
     except metadata.PackageNotFoundError:
-        return "not installed"
+        return MISSING
+
+
+def asked(package: str, of: str) -> SpecifierSet:
+    """The versions of ``of`` that an installed ``package`` asks for in its metadata; any where it asks for none."""
+    try:
+        found = [Requirement(text) for text in metadata.requires(package) or ()]
+    except metadata.PackageNotFoundError:
+        return SpecifierSet()
+    plain = (r for r in found if r.name == of and (r.marker is None or r.marker.evaluate({"extra": ""})))
+    return next((r.specifier for r in plain), SpecifierSet())
 
 
 def known_set(versions=None):

@@ -32,10 +32,9 @@ STILL_FLAT = {"controls", "micro", "micro_tokenizer"}
 NEIGHBOURS = {("train", "micro"), *((a, b) for a in STILL_FLAT for b in STILL_FLAT)}
 # Rooms and modules that a laptop without torch must be able to import, and make every table and figure with.
 LIGHT_ROOMS = {"analysis", "paper", "report", "sweep"}
-HEAVY_BY_DESIGN = {"report.checks"}
-LIGHT = {m for m in MODULES if m.split(".")[0] in LIGHT_ROOMS} - HEAVY_BY_DESIGN
+LIGHT = {m for m in MODULES if m.split(".")[0] in LIGHT_ROOMS}
 LIGHT |= {"config", "rewards", "train.data", "train.disk", "train.resume", "train.reuse", "train.runlog"}
-LIGHT |= {"upstream.settings", "upstream.versions"}
+LIGHT |= {"upstream.settings", "upstream.versions", "upstream.machine"}
 
 
 def room(module):

@@ -67,3 +67,14 @@ def test_notebook_00_fails_a_set_that_was_never_run(version_checks):
     assert not rows["the set of versions"].passed and "never run" in rows["the set of versions"].found
     assert not rows["trl"].passed and rows["trl"].remedy == f"pip install trl=={versions.PINNED.trl}"
     assert rows["transformers"].passed
+
+
+def test_notebook_00_passes_another_torch_that_unsloth_allows_and_says_so(version_checks):
+    """Hosted machines bring their own torch; replacing it there would cost gigabytes and a restart."""
+    rows = {row.name: row for row in version_checks({**versions.PINNED.versions, "torch": "2.11.0"})}
+    assert all(row.passed for row in rows.values())
+    assert "torch 2.11.0 never run here" in rows["the set of versions"].found
+    rows = {row.name: row for row in version_checks({**versions.PINNED.versions, "torch": "2.99.0"})}
+    assert not rows["torch"].passed and not rows["the set of versions"].passed
+    rows = {row.name: row for row in version_checks(dict.fromkeys(versions.PACKAGES, versions.MISSING))}
+    assert not any(rows[package].passed for package in versions.PACKAGES)
