@@ -26,12 +26,14 @@ WIDTH ?= single
 # `make gpu-test GPU_PYTHON=python3` on a machine that has the packages and no way to install them.
 GPU_PYTHON ?= $(BIN)/python
 
-.PHONY: help install demo paper notebooks sweep test test-older lint lab micro figures report gpu-test gpu-bench clean
+.PHONY: help install demo paper notebooks sweep test test-older lint lab micro figures report gpu-test gpu-bench clean \
+  clean-cache
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 install: $(READY)  ## make .venv with the tested versions
+	@echo 'Before commands of your own, such as papermill or python -m sa_ah_lib.report: source $(BIN)/activate'
 
 $(READY): pyproject.toml $(TESTED) requirements-unsloth.txt
 	$(PYTHON) -m venv $(VENV)
@@ -111,3 +113,9 @@ micro: $(READY)  ## rebuild the two micro models from their recipes
 
 clean:  ## remove runs/ and the environments
 	rm -rf $(RUNS) $(VENV) .venv-figures $(OLDER)
+	@test ! -d '$(CACHE)' || echo "Kept: $(CACHE), $$(du -sh '$(CACHE)' | cut -f1), shared by all copies of this project (make clean-cache)"
+
+# SmolLM2 as safetensors, and what Unsloth compiled; both are made again when they are needed.
+CACHE := $(or $(SA_AH_CACHE),$(HOME)/.cache/sa_ah_lib)
+clean-cache:  ## remove what this project keeps in ~/.cache/sa_ah_lib (or SA_AH_CACHE): half a GB
+	rm -rf '$(CACHE)/smollm2-135m-instruct' '$(CACHE)/unsloth_compiled_cache'

@@ -1,6 +1,7 @@
 """Installation: one set of versions in every file, and what Unsloth's own lists ask for beyond it."""
 
 import re
+import subprocess
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -128,3 +129,21 @@ def test_what_upstream_asks_for_is_met_or_left_out_with_a_reason():
             unmet[name] = f"{requirement} is asked for, the tested set has {here.get(name, 'none')}"
     assert {name: why for name, why in unmet.items() if name not in LEFT_OUT} == {}
     assert LEFT_OUT.keys() - unmet.keys() == set(), "met, so no longer left out"
+
+
+def test_make_clean_says_what_it_keeps_and_clean_cache_removes_it(tmp_path):
+    """Half a gigabyte in a home directory that nothing names is found by the next person with a full disk."""
+    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "sa_ah_lib").rglob("models.py"))
+    kept = {tmp_path / "cache" / name for name in re.findall(r'(?<!_)CACHE / "([\w.-]+)"', source)}
+    other = tmp_path / "cache" / "not-ours"
+    for folder in (tmp_path / ".venv", tmp_path / "runs", other, *kept):
+        folder.mkdir(parents=True)
+
+    def make(target):
+        command = ["make", "-f", str(ROOT / "Makefile"), target, f"SA_AH_CACHE={tmp_path / 'cache'}"]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+
+    assert f"Kept: {tmp_path / 'cache'}" in make("clean") and len(kept) == 2
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "cache"]
+    make("clean-cache")
+    assert list((tmp_path / "cache").iterdir()) == [other]
