@@ -1,7 +1,9 @@
 """Installation: one set of versions in every file, and what Unsloth's own lists ask for beyond it."""
 
 import re
+import shutil
 import subprocess
+import sys
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -147,3 +149,24 @@ def test_make_clean_says_what_it_keeps_and_clean_cache_removes_it(tmp_path):
     assert sorted(tmp_path.iterdir()) == [tmp_path / "cache"]
     make("clean-cache")
     assert list((tmp_path / "cache").iterdir()) == [other]
+
+
+def test_a_wheel_holds_every_file_of_the_library_and_needs_no_torch(tmp_path):
+    """An editable install finds a style or model that `pip install` leaves out."""
+    leave = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    shutil.copytree(ROOT / "sa_ah_lib", tmp_path / "source" / "sa_ah_lib", ignore=leave)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path / "source")
+    target = tmp_path / "installed"
+    options = ["--quiet", "--no-deps", "--no-index", "--no-build-isolation", "--target", str(target)]
+    subprocess.run([sys.executable, "-m", "pip", "install", *options, str(tmp_path / "source")], check=True)
+    library = tmp_path / "source" / "sa_ah_lib"
+    files = {path.relative_to(library) for path in library.rglob("*") if path.is_file()}
+    assert {path for path in files if not (target / "sa_ah_lib" / path).is_file()} == set() and len(files) > 50
+    code = (
+        "import sys; sys.path[:0] = sys.argv[1:]; from sa_ah_lib import rewards; "
+        "print(rewards.__file__, 'torch' in sys.modules)"
+    )
+    command = [sys.executable, "-I", "-c", code, str(target)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(target / "sa_ah_lib" / "rewards.py"), "False"]
