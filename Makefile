@@ -38,7 +38,7 @@ install: $(READY)  ## make .venv with the tested versions
 $(READY): pyproject.toml $(TESTED) requirements-unsloth.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -c $(TESTED) -e '.[$(EXTRAS)]'
+	$(BIN)/python -m pip install --quiet --no-warn-conflicts -c $(TESTED) -e '.[$(EXTRAS)]'
 	$(BIN)/python -m pip install --quiet --no-deps -r requirements-unsloth.txt
 	touch $@
 

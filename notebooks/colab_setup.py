@@ -110,7 +110,7 @@ def install(extra, here):
 
 
 def pip(*arguments):
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *arguments], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-warn-conflicts", *arguments], check=True)
 
 
 def stale(before, after):

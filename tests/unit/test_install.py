@@ -103,7 +103,7 @@ def test_conda_and_make_install_the_same_files():
     makefile = (ROOT / "Makefile").read_text()
     wanted = re.search(r"^EXTRAS := (.*)$", makefile, re.M)[1]
     assert conda["dependencies"][-1]["pip"] == ["-c requirements-tested.txt", f"-e .[{wanted}]"]
-    assert "pip install --quiet -c $(TESTED) -e '.[$(EXTRAS)]'" in makefile
+    assert "pip install --quiet --no-warn-conflicts -c $(TESTED) -e '.[$(EXTRAS)]'" in makefile
     assert set(wanted.split(",")) <= EXTRAS.keys()
     for text in ((ROOT / "environment.yml").read_text(), makefile):
         assert "--no-deps -r requirements-unsloth.txt" in text
