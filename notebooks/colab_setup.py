@@ -3,7 +3,7 @@
     python notebooks/colab_setup.py                                    # write the cell below into every notebook
     python notebooks/colab_setup.py https://github.com/you/your-fork   # the same, with an address and Colab badges
 
-Standard library only: it runs before anything is installed.
+Standard library and pip only: it runs before anything is installed.
 """
 
 import importlib
@@ -13,8 +13,11 @@ import re
 import subprocess
 import sys
 import tempfile
+import tomllib
 from importlib import metadata
 from pathlib import Path
+
+from pip._vendor.packaging.requirements import Requirement  # pip's own copy, the one that is always here
 
 HOME = Path(__file__).resolve().parent.parent
 DRIVE_FOLDER = "/content/drive"
@@ -96,17 +99,26 @@ def normal(name):
 
 def install(extra, here):
     """Install the project with ``extra``; packages that are here and fit stay, others come in the tested version."""
-    tested = (HOME / "requirements-tested.txt").read_text(encoding="utf-8").splitlines()
-    missing = [line for line in tested if "==" in line and normal(line.split("==")[0]) not in here]
-    extras = f"{extra},gpu" if extra == "train" and "torchvision" in here else extra
-    print(f"Installing {HOME.name}[{extras}]; a new machine takes some minutes, one that has all some seconds.")
+    extras = ["train", "gpu"] if extra == "train" and "torchvision" in here else [extra]
+    print(f"Installing {HOME.name}[{','.join(extras)}]: minutes on a new machine, seconds where all is in place.")
     with tempfile.TemporaryDirectory() as folder:
         constraints = Path(folder, "constraints.txt")
-        constraints.write_text("\n".join(missing))
-        pip("-c", str(constraints), "-e", f"{HOME}[{extras}]")
+        constraints.write_text("\n".join(tested([*extras, "figures"], here)))
+        pip("-c", str(constraints), "-e", f"{HOME}[{','.join(extras)}]")
     if extra == "train":
         pip("--no-deps", "-r", str(HOME / "requirements-unsloth.txt"))
     importlib.invalidate_caches()
+
+
+def tested(extras, here):
+    """Lines of requirements-tested.txt for packages that are missing here or outside pyproject.toml's ranges."""
+    project = tomllib.loads((HOME / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    asked = [Requirement(text) for extra in extras for text in project["optional-dependencies"][extra]]
+    found = [(normal(r.name), r.specifier) for r in asked]
+    unfit = {name for name, range_ in found if not range_.contains(here.get(name, "0"), prereleases=True)}
+    lines = (HOME / "requirements-tested.txt").read_text(encoding="utf-8").splitlines()
+    names = {line: normal(line.split("==")[0]) for line in lines if "==" in line}
+    return [line for line, name in names.items() if name not in here or name in unfit]
 
 
 def pip(*arguments):
