@@ -44,7 +44,7 @@ $(READY): pyproject.toml $(TESTED) requirements-unsloth.txt
 
 # What only some targets need comes with them: Ray with sweep, pytest and ruff with test and lint.
 $(VENV)/.with-%: $(READY)
-	$(BIN)/python -m pip install --quiet -e '.[$*]'
+	$(BIN)/python -m pip install --quiet --no-warn-conflicts -c $(TESTED) -e '.[$*]'
 	touch $@
 
 demo: SCALE := micro-s
