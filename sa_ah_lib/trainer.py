@@ -113,6 +113,7 @@ class TokenWeighted(PrivateHooks):
         self._log_vocabulary = math.log(vocabulary)
         exact = check_top_k(entropy_top_k) is None or entropy_top_k >= vocabulary
         self._tap = None if exact else EntropyTap(entropy_top_k, self.args.temperature)
+        self._tap_logged = False
         self._micro_batch = None
         self._sums = None
         self.last_rollouts = None
@@ -245,4 +246,7 @@ class TokenWeighted(PrivateHooks):
         # An evaluation between two training logs must not take their sums.
         if self._sums is not None and self.model.training:
             logs.update(self.diagnostics())
+            if self._tap and not self._tap_logged and self._tap.difference is not None:
+                # Once: how far the tap's entropies are from the loss's own, as a share of their mean.
+                logs["sa_ah/tap_difference"], self._tap_logged = self._tap.difference, True
         super().log(logs, start_time)

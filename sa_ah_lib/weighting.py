@@ -5,6 +5,7 @@ tokens and 0 on padding; an *entropy* is the normalised one of Eq. 3, in [0, 1],
 Every function here but ``reference_loss`` runs without gradients: a weight is a constant of the loss.
 """
 
+import functools
 import math
 
 import torch
@@ -45,10 +46,11 @@ def normalized_entropy(logits, top_k=500):
 def hidden_state_entropy(hidden, lm_head, top_k=500, bias=None, temperature=1.0, max_elements=1 << 24):
     """``normalized_entropy`` straight from hidden states, a chunk of rows at a time.
 
-    The (rows, V) logits never exist at once: at most ``max_elements`` of them do.
+    The (rows, V) logits never exist at once: at most ``max_elements`` of them do. They are float32 whatever the head's
+    type and whatever autocast is on: rounded to bfloat16 they move a low entropy by some percent.
 
     Args:
-        hidden: (N, D) last hidden states.
+        hidden: (N, D) last hidden states; rounded to the head's type, as the head itself takes them.
         lm_head: (V, D) output embedding; bias: (V,) or None.
         temperature: the sampling temperature, > 0.
 
@@ -62,13 +64,33 @@ def hidden_state_entropy(hidden, lm_head, top_k=500, bias=None, temperature=1.0,
     if not temperature > 0:
         raise ValueError(f"temperature must be above 0. Got {temperature}.")
     rows = max(1, max_elements // lm_head.shape[0])
-    chunks = [
-        normalized_entropy(
-            torch.nn.functional.linear(part.to(lm_head.dtype), lm_head, bias).float() / temperature, top_k
-        )
-        for part in hidden.split(rows)
-    ]
+    chunks = []
+    with torch.autocast(hidden.device.type, enabled=False):
+        for part in hidden.split(rows):
+            logits = _float32_logits(part.to(lm_head.dtype), lm_head, max_elements)  # (rows, V)
+            logits = logits if bias is None else logits + bias.float()
+            chunks.append(normalized_entropy(logits / temperature, top_k))
     return torch.cat(chunks) if chunks else hidden.new_zeros(0, dtype=torch.float32)  # (N,)
+
+
+def _float32_logits(states, head, max_elements):
+    if states.dtype not in (torch.bfloat16, torch.float16):
+        return (states @ head.T).float()
+    if _multiplies_to_float32(states.device, states.dtype):
+        return torch.mm(states, head.T, out_dtype=torch.float32)
+    # Elsewhere from float32 copies, of a slice of the head at a time: a copy of all of it can be a gigabyte.
+    slices = head.split(max(1, max_elements // head.shape[1]))
+    return torch.cat([states.float() @ part.float().T for part in slices], dim=1)
+
+
+@functools.cache
+def _multiplies_to_float32(device, dtype):
+    """Whether this device multiplies this half type into float32: CUDA only, and bfloat16 not on a T4."""
+    try:
+        square = torch.ones(8, 8, device=device, dtype=dtype)
+        return torch.mm(square, square, out_dtype=torch.float32).dtype == torch.float32
+    except (RuntimeError, TypeError):  # also NotImplementedError; torch before 2.8 has no out_dtype
+        return False
 
 
 @torch.no_grad()

@@ -244,9 +244,9 @@ def test_a_loss_without_a_token_does_not_count_as_the_check(build):
     """The check on the first call must wait for a call that has something to compare."""
     made, batch = build(entropy_top_k=TOP_K), tiny.micro_batch()
     made.compute_loss(made.model, {**batch, "completion_mask": torch.zeros_like(batch["completion_mask"])})
-    assert not made._tap._checked
+    assert made._tap.difference is None
     made.compute_loss(made.model, batch)
-    assert made._tap._checked
+    assert made._tap.difference < 1e-5
 
 
 def test_the_loss_leaves_no_hook_and_no_graph_behind(build):
@@ -432,6 +432,15 @@ def test_a_training_step_logs_table_6(build):
     by_hand = diagnostics_by_hand([made.last_rollouts], ALPHA, 0.0)
     assert {key: logged[key] for key in by_hand} == pytest.approx(by_hand, rel=1e-5)
     assert 0 < by_hand["sa_ah/negative_fraction"] < 1 and by_hand["sa_ah/weight_negative"] < 1
+
+
+def test_the_tap_s_difference_is_logged_once_and_only_where_there_is_a_tap(build):
+    """How well the hidden states fit the loss on a card nobody here has seen: a number, not only a check."""
+    for top_k, wanted in ((TOP_K, 1), (None, 0)):
+        made = build(reward_threshold=0.0, entropy_top_k=top_k, config={"max_steps": 2})
+        made.train()
+        logged = [row["sa_ah/tap_difference"] for row in made.state.log_history if "sa_ah/tap_difference" in row]
+        assert len(logged) == wanted and all(0 <= difference < 1e-4 for difference in logged)
 
 
 def test_diagnostics_pool_tokens_over_micro_batches_and_start_afresh(build):

@@ -92,6 +92,17 @@ def test_hidden_state_entropy_does_not_depend_on_its_chunks(max_elements, top_k)
     close(found, normalized_entropy((hidden @ head.T + bias) / 0.7, top_k), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("max_elements", [40, 10_000])
+def test_hidden_state_entropy_of_half_precision_heads_is_of_float32_logits(dtype, max_elements):
+    """Logits rounded to the head's type are another distribution; the card's own loss does not round them."""
+    generator = torch.Generator().manual_seed(5)
+    hidden, head = (8 * torch.randn(size, generator=generator) for size in ((7, 5), (13, 5)))
+    hidden, head = hidden.to(dtype), head.to(dtype)
+    found = hidden_state_entropy(hidden, head, None, max_elements=max_elements)
+    close(found, normalized_entropy(hidden.float() @ head.float().T, None), rtol=1e-5, atol=1e-6)
+
+
 def test_hidden_state_entropy_of_no_rows_is_empty():
     """A micro-batch whose completions are all masked."""
     found = hidden_state_entropy(torch.zeros(0, 5), torch.zeros(13, 5))
@@ -112,9 +123,10 @@ class LargestTensor(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("top_k", [8, None])
-def test_hidden_state_entropy_never_holds_all_logits(top_k):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_hidden_state_entropy_never_holds_all_logits(top_k, dtype):
     """The (B, T, V) tensor that the top-K path exists to avoid."""
-    hidden, head = torch.randn(64, 8), torch.randn(100, 8)
+    hidden, head = torch.randn(64, 8, dtype=dtype), torch.randn(100, 8, dtype=dtype)
     with LargestTensor() as whole:
         normalized_entropy(hidden @ head.T, top_k)
     with LargestTensor() as chunked:

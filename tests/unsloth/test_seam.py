@@ -277,6 +277,67 @@ def test_the_tap_reads_both_layouts(layout):
     assert (found[mask == 0] == 0).all()
 
 
+@pytest.fixture(scope="module")
+def peaked():
+    """A bfloat16 model of realistic logits, its hidden states (8, 32, D), and their entropies from float32 logits."""
+    import tiny
+    import torch
+
+    from sa_ah_lib.weighting import normalized_entropy
+
+    policy = tiny.peaked_model().bfloat16()
+    with torch.no_grad():
+        hidden = policy.model(torch.randint(4, 50, (8, 33))).last_hidden_state
+    logits = hidden.float() @ policy.get_output_embeddings().weight.detach().float().T
+    return policy, hidden, normalized_entropy(logits, None)[:, :-1]
+
+
+def tapped(policy, hidden, entropy, top_k=500):
+    """What the tap makes of hidden states (B, T + 1, D), beside the trainer's own entropies (B, T)."""
+    import math
+
+    import torch
+
+    from sa_ah_lib.seam import EntropyTap
+
+    tap, log_vocabulary = EntropyTap(top_k, 1.0), math.log(policy.config.vocab_size)
+    tap._hidden = [hidden]
+    mask = torch.ones(entropy.shape, dtype=torch.long)
+    found = tap.entropies(policy, entropy * log_vocabulary, mask, torch.ones(hidden.shape[:2]), log_vocabulary)
+    return found, tap.difference
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_a_bfloat16_head_under_a_loss_in_float32_logits_is_no_other_layout(peaked, autocast):
+    """What a card of compute capability 8 or more does; rounded logits alone are 3 % off and stopped correct runs."""
+    import torch
+
+    policy, hidden, entropy = peaked
+    assert 0.02 < entropy.mean() < 0.035
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        found, difference = tapped(policy, hidden, entropy)
+    assert difference < 1e-3
+    assert (found - entropy).abs().mean() < 0.01 * entropy.mean()
+
+
+def test_a_loss_in_rounded_logits_is_no_other_layout_either(peaked):
+    """What stock TRL and older cards do: its own entropies are the rounded ones then."""
+    from sa_ah_lib.weighting import normalized_entropy
+
+    policy, hidden, entropy = peaked
+    rounded = normalized_entropy(hidden @ policy.get_output_embeddings().weight.T, None)[:, :-1]
+    _, difference = tapped(policy, hidden, rounded)
+    assert 0.02 < difference < 0.1
+
+
+@pytest.mark.parametrize("shift", [1, -1])
+def test_a_layout_off_by_one_is_noticed_at_low_entropy(peaked, shift):
+    """The check must still tell another token's state, where nearly every entropy is nearly 0."""
+    policy, hidden, entropy = peaked
+    with pytest.raises(RuntimeError, match="differ from the loss's own by 0.0.*entropy_top_k=None"):
+        tapped(policy, hidden.roll(shift, 1), entropy)
+
+
 # --- Unsloth's generated trainer -------------------------------------------------------------------------------------
 
 # Float32 against float64; the worst case measured is in the report this file makes of a run.
@@ -366,7 +427,8 @@ def test_unsloth_trains_and_logs_table_6(unsloth):
     assert run["tokens"][0] == run["tokens"][1]
 
 
-CLOCKS = {"step_time", "epoch"}
+# The tap's difference is rounding, another on each.
+CLOCKS = {"step_time", "epoch", "sa_ah/tap_difference"}
 # Logged by one of the two only, or, for the KL, another mean of the same numbers.
 ONLY_STOCK, ONLY_UNSLOTH, TWO_MEANS = {"entropy"}, {"completion_length"}, {"kl"}
 
