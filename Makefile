@@ -26,8 +26,8 @@ WIDTH ?= single
 # `make gpu-test GPU_PYTHON=python3` on a machine that has the packages and no way to install them.
 GPU_PYTHON ?= $(BIN)/python
 
-.PHONY: help install demo paper notebooks sweep test test-older lint lab micro figures report gpu-test gpu-bench clean \
-  clean-cache
+.PHONY: help install demo paper notebooks sweep test test-route test-older lint lab micro figures report gpu-test \
+  gpu-bench clean clean-cache
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -82,6 +82,9 @@ sweep: $(VENV)/.with-sweep  ## a grid of notebook parameters on Ray, which it in
 
 test: $(VENV)/.with-test  ## everything, notebooks in smoke form included
 	$(BIN)/python -m pytest
+
+test-route: $(VENV)/.with-test  ## every case of Unsloth's CUDA route in Triton's interpreter; `make test` takes some
+	SA_AH_WHOLE_ROUTE=1 $(BIN)/python -m pytest tests/unsloth/test_cuda_route.py
 
 gpu-test: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(VENV)/.with-test)  ## losses and gradients on a CUDA card, offline
 	$(GPU_PYTHON) -m pytest tests/gpu -rs

@@ -29,3 +29,15 @@ def tiny_model_dir(tmp_path_factory):
     Qwen2ForCausalLM(config).save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     return directory
+
+
+@pytest.fixture(scope="session")
+def small_cases(tmp_path_factory):
+    """The models and float64 references of tests/gpu/cases.py, small enough for kernels that are interpreted."""
+    import sys
+    from pathlib import Path
+
+    sys.path.insert(0, str(Path(__file__).parent / "gpu"))
+    from reports import prepared
+
+    return prepared(tmp_path_factory.mktemp("small-cases"), "small")

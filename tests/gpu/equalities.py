@@ -1,178 +1,124 @@
 """Both trainers against the paper's loss in float64: loader, kernels, loss and gradients, on a GPU or a CPU.
 
-    python tests/gpu/equalities.py prepare DIRECTORY
-    python tests/gpu/equalities.py compare DIRECTORY cuda|cpu unsloth|trl
+    python tests/gpu/cases.py DIRECTORY full|small
+    python tests/gpu/equalities.py DIRECTORY cuda|cpu|interpreter unsloth|trl float32|bfloat16|float16 [CASE ...]
 
-``prepare`` makes the model, the batches and the references with plain transformers; ``compare`` computes the same
-losses and gradients by a trainer and takes two real steps. A process each, because Unsloth patches the model's classes
-for good and its kernels take no float64.
+A case is "LAYOUT, NAME" or "training"; all are taken when none is given. ``cases.py`` makes the models, the batches and
+the references with plain transformers; this computes the same losses and gradients by a trainer and takes real steps. A
+process each, because Unsloth patches the model's classes for good and its kernels take no float64. "interpreter" is
+Unsloth's CUDA route on a CPU, see tests/unsloth/interpreted.py.
 """
 
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+from cases import ALPHA, CASES, LAYOUTS, MODELS
+from places import Place, load, start, trainer
+from steps import training
 
-ALPHA, TOP_K = 0.7, 5
-CASES = {
-    f"{'top-K' if top_k else 'exact'}, {scope}, {denominator}, beta {beta}, {'old' if old else 'fresh'}": (
-        top_k, scope, denominator, beta, old,
-    )
-    for top_k in (None, TOP_K)
-    for scope, denominator, beta, old in (
-        ("negative", "group", 0.04, None), ("negative", "group", 0.0, 0.3), ("all", "batch", 0.04, None),
-        ("none", "sequence", 0.0, 0.3),
-    )
-}  # fmt: skip
-LAYOUTS = {"packed": "1", "padded": "0"}
+SCALE = 1024.0
+"""Of float16 losses in their backward pass, so that gradients do not vanish."""
 
 
-def prepare(directory):
-    """Write model/, adapter/ and cases.pt: {case: (batch, loss, gradients, the loss without the weights)}."""
-    import tiny
-    import torch
-    from peft import LoraConfig, PeftModel, get_peft_model
-    from transformers import Qwen2Config, Qwen2ForCausalLM
+def compare(directory, place, chosen):
+    """Write ``place.report``: a line on the trainer, one per layout and case, one on the training.
 
-    from sa_ah_lib.config import LORA_TARGETS
-
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=tiny.VOCABULARY, hidden_size=128, intermediate_size=256, num_hidden_layers=2,
-        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=256, tie_word_embeddings=False,
-        initializer_range=0.1, pad_token_id=tiny.PAD, eos_token_id=tiny.EOS, bos_token_id=None,
-    )  # fmt: skip
-    # bfloat16 numbers on every device: the reference then has the very weights that a GPU trains.
-    Qwen2ForCausalLM(config).bfloat16().save_pretrained(directory / "model")
-    tiny.tokenizer().save_pretrained(directory / "model")
-    base = Qwen2ForCausalLM.from_pretrained(directory / "model", dtype=torch.float32)
-    lora = LoraConfig(r=16, lora_alpha=32, target_modules=list(LORA_TARGETS), task_type="CAUSAL_LM")
-    made = get_peft_model(base, lora)
-    for name, parameter in made.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.02)
-    made.save_pretrained(directory / "adapter")
-    tiny.tokenizer().save_pretrained(directory / "adapter")
-    base = Qwen2ForCausalLM.from_pretrained(directory / "model", dtype=torch.float32)
-    policy = PeftModel.from_pretrained(base, directory / "adapter", is_trainable=True)
-    cases = {}
-    for name, (top_k, scope, denominator, beta, old) in CASES.items():
-        batch = tiny.with_logps(tiny.micro_batch(left=1, right=2, longest=24), policy, old_noise=old)
-        rule = {"scope": scope, "denominator": denominator, "top_k": top_k, "beta": beta}
-        unweighted = tiny.reference(policy, batch, alpha=0.0, **rule)
-        cases[name] = batch, *tiny.reference(policy, batch, alpha=ALPHA, **rule), unweighted
-    torch.save(cases, directory / "cases.pt")
-
-
-def compare(directory, device, backend):
-    """Print one JSON object: the trainer, {case: [worst error, the same without weights]}, and what two steps did."""
+    A case's line has its worst error, the same without the weights, the tap's difference, the shapes of the hidden
+    states that the tap read, whether Unsloth trusts its packed rows, and seconds.
+    """
     os.chdir(directory)
-    if device == "cpu":
-        # The generated trainer on a machine without a GPU, uncompiled, as tests/unsloth/test_seam.py has it.
-        os.environ.update(UNSLOTH_ALLOW_CPU="1", UNSLOTH_COMPILE_DISABLE="1", TORCHDYNAMO_DISABLE="1")
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    if backend == "unsloth":
-        import unsloth  # noqa: F401
-        from unsloth.models.rl import _patch_trl_rl_trainers
+    start(place)
     import torch
     import trl
-    import trl.trainer.utils
 
-    if backend == "unsloth" and not trl.GRPOTrainer.__name__.startswith("Unsloth"):
-        _patch_trl_rl_trainers("grpo_trainer")
-    if backend == "trl" and device == "cpu":
-        import tiny
-
-        trl.trainer.utils._ChunkedLogProbFunction = tiny.PlainHead
-    policy = _load(directory, device, backend)
-    cases = torch.load(directory / "cases.pt")
-    errors = {}
-    for layout, packing in LAYOUTS.items() if backend == "unsloth" else [("padded", "")]:
-        os.environ["UNSLOTH_GRPO_SEQ_PACKING"] = packing
-        for name, (batch, loss, gradients, unweighted) in cases.items():
-            found = _loss_and_gradients(policy, directory, CASES[name], batch, device, backend)
-            errors[f"{layout}, {name}"] = [_worst(found, (loss, gradients)), _worst(found, unweighted)]
-    os.environ.pop("UNSLOTH_GRPO_SEQ_PACKING")
-    report = {
-        "trainer": trl.GRPOTrainer.__name__, "device": policy.device.type, "dtype": str(policy.dtype),
-        "errors": errors, "training": _two_steps(_load(directory, device, backend), directory, device),
-    }  # fmt: skip
-    print("REPORT" + json.dumps(report))
+    with place.report(directory).open("w", encoding="utf-8", buffering=1) as report:
+        write = lambda **fields: report.write(json.dumps(fields) + "\n")  # noqa: E731
+        write(trainer=trl.GRPOTrainer.__name__, torch=torch.__version__, **vars(place))
+        prepared = torch.load(directory / "cases.pt")
+        for model in MODELS:
+            wanted = [(layout, case) for layout, case in _cases(place, chosen) if case.model == model]
+            policy = load(directory / model, place) if wanted else None
+            for layout, case in wanted:
+                write(case=f"{layout}, {case.name}", **_compared(policy, directory, case, layout, prepared, place))
+        if not chosen or "training" in chosen:
+            write(training=training(directory, place))
 
 
-def _load(directory, device, backend):
-    """The adapter's model: by the library's own loader for Unsloth on a GPU, else by peft."""
-    if device == "cuda" and backend == "unsloth":
-        from sa_ah_lib.config import preset
-        from sa_ah_lib.train import models
-
-        config = preset("micro-s", "sa-ah-grpo", model=str(directory / "model"), lora_dropout=0.0)
-        return models.load(config, directory / "adapter").model
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM
-
-    dtype = "bfloat16" if device == "cuda" else "float32"
-    base = AutoModelForCausalLM.from_pretrained(directory / "model", dtype=dtype).to(device)
-    policy = PeftModel.from_pretrained(base, directory / "adapter", is_trainable=True)
-    policy.for_training, policy.for_inference = (lambda **k: policy.train()), (lambda **k: policy.eval())
-    return policy
+def _cases(place, chosen):
+    layouts = LAYOUTS if place.backend == "unsloth" else ("padded",)
+    pairs = [(layout, case) for layout in layouts for case in CASES.values()]
+    return [(layout, case) for layout, case in pairs if not chosen or f"{layout}, {case.name}" in chosen]
 
 
-def _trainer(policy, directory, device, config, **rule):
+def _compared(policy, directory, case, layout, prepared, place):
     import tiny
 
-    if "ref" in policy.peft_config:
-        # Stock TRL copies the adapter for its reference, once a trainer.
-        policy.delete_adapter("ref")
-    flags = {"use_cpu": device == "cpu", "bf16": device == "cuda", "gradient_checkpointing": device == "cuda"}
-    made = tiny.trainer(directory, policy, config={**flags, **config}, alpha=ALPHA, reward_threshold=0.0, **rule)
-    if device == "cpu":
-        # A float32 model is trained under autocast there; the comparison is in float32.
-        made._autocast_enabled, made._autocast_dtype = False, None
-    return made
-
-
-def _loss_and_gradients(policy, directory, case, batch, device, backend):
-    import tiny
-
-    top_k, scope, denominator, beta, _ = case
-    made = _trainer(
-        policy, directory, device, {"beta": beta}, scope=scope, denominator=denominator, entropy_top_k=top_k
-    )
-    batch = tiny.in_unsloths_layout(batch) if backend == "unsloth" else batch
-    batch = {key: value.to(device) for key, value in batch.items()}
-    # Twice: the first packed forward is verified row by row, the second is trusted.
-    for _ in range(2):
-        made.model.zero_grad()
-        with made.compute_loss_context_manager():
-            loss = made.compute_loss(made.model, batch)
-        loss.backward()
-    return loss.item(), {name: gradient.cpu() for name, gradient in tiny.gradients(made.model).items()}
-
-
-def _worst(found, wanted):
-    import tiny
-
-    return tiny.worst_error(found, wanted)
-
-
-def _two_steps(policy, directory, device):
-    """Two optimizer steps with real generation: which parameters moved, which could, and the last log line."""
-    before = {n: p.detach().clone() for n, p in policy.named_parameters()}
-    made = _trainer(policy, directory, device, {"beta": 0.04, "max_steps": 2}, entropy_top_k=TOP_K)
-    made.train()
+    started = time.perf_counter()
+    batch, loss, gradients, unweighted = prepared[case.name]
+    os.environ["UNSLOTH_GRPO_SEQ_PACKING"] = LAYOUTS[layout]
+    made = trainer(
+        policy, directory, place, {"beta": case.beta, "num_generations": len(batch["advantages"]) // 2},
+        alpha=ALPHA[case.model], scope=case.scope, denominator=case.denominator, entropy_top_k=case.top_k,
+    )  # fmt: skip
+    # How many; None lets Unsloth choose by free memory.
+    made.args.unsloth_grpo_mini_batch = 2 if layout == "mini-batches" else 1
+    batch = tiny.in_unsloths_layout(batch) if place.backend == "unsloth" else batch
+    batch = {key: value.to(policy.device) for key, value in batch.items()}
+    shapes = []
+    # Until Unsloth has verified a packed forward row by row it is not the one that will run.
+    for _ in range(2 if layout == "packed" and _trusts_packing(policy) is None else 1):
+        with _watched(made, shapes):
+            found = _loss_and_gradients(made, batch, place)
     return {
-        "moved": [n for n, p in made.model.named_parameters() if n in before and not before[n].equal(p)],
-        "trainable": [n for n, p in made.model.named_parameters() if p.requires_grad],
-        "logged": made.state.log_history[1],
-    }
+        "error": tiny.worst_error(found, (loss, gradients)), "unweighted": tiny.worst_error(found, unweighted),
+        "tap_difference": made._tap and made._tap.difference, "states": shapes,
+        "packing_trusted": _trusts_packing(policy), "seconds": round(time.perf_counter() - started, 2),
+    }  # fmt: skip
+
+
+def _trusts_packing(policy):
+    return getattr(policy, "_unsloth_seq_packing_grad_ok", None)
+
+
+def _watched(made, shapes):
+    """The tap's own listening, noting the shapes of what it heard; nothing where the entropy is exact."""
+    from contextlib import contextmanager, nullcontext
+
+    @contextmanager
+    def noted():
+        keep = made._tap._keep
+
+        def noting(module, inputs, output):
+            keep(module, inputs, output)
+            shapes.append(list(made._tap._hidden[-1].shape[:2]))
+
+        made._tap._keep = noting
+        try:
+            yield
+        finally:
+            del made._tap._keep
+
+    return noted() if made._tap else nullcontext()
+
+
+def _loss_and_gradients(made, batch, place):
+    import tiny
+    import torch
+
+    scaler = torch.amp.GradScaler(batch["prompt_ids"].device.type, init_scale=SCALE, enabled=place.dtype == "float16")
+    if scaler.is_enabled():
+        # Unsloth's loss takes its scale from here, and none from what its backward pass is given.
+        made.accelerator.scaler = scaler
+    made.model.zero_grad()
+    with made.compute_loss_context_manager():
+        loss = made.compute_loss(made.model, batch)
+    scaler.scale(loss).backward()
+    found = tiny.gradients(made.model).items()
+    return loss.item(), {name: gradient.cpu() / scaler.get_scale() for name, gradient in found}
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "prepare":
-        prepare(Path(sys.argv[2]).resolve())
-    else:
-        compare(Path(sys.argv[2]).resolve(), *sys.argv[3:])
+    compare(Path(sys.argv[1]).resolve(), Place(*sys.argv[2:5]), sys.argv[5:])

@@ -298,7 +298,7 @@ def tapped(policy, hidden, entropy, top_k=500):
 
     import torch
 
-    from sa_ah_lib.seam import EntropyTap
+    from sa_ah_lib.upstream.hooks import EntropyTap
 
     tap, log_vocabulary = EntropyTap(top_k, 1.0), math.log(policy.config.vocab_size)
     tap._hidden = [hidden]

@@ -1,0 +1,142 @@
+"""What is compared on every device: two models, their batches, and the paper's losses and gradients in float64."""
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+MODELS = ("flat", "peaked")
+"""Random logits over 50 tokens, and a language model's: 32,768 tokens, mean normalised entropy 0.02 to 0.03."""
+ALPHA = {"flat": 2.0, "peaked": 10.0}
+"""Strengths at which leaving the weights out is seen."""
+TOP_K = {"flat": 5, "peaked": 500}
+LAYOUTS = {"packed": "1", "padded": "0", "mini-batches": "0"}
+"""UNSLOTH_GRPO_SEQ_PACKING of each; Unsloth forwards a padded batch in two mini-batches in the last one."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """Hidden units of the flat model, rollouts in each of two groups, and the longest completion in tokens."""
+
+    units: int
+    rollouts: int
+    longest: int
+
+
+SIZES = {"full": Size(128, 4, 24), "small": Size(64, 2, 5)}
+"""The small one is for kernels that are interpreted."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One rule on one model; ``old`` is the noise of the old log-probabilities, or None where there are none."""
+
+    model: str
+    exact: bool
+    scope: str
+    denominator: str
+    beta: float
+    old: float | None
+
+    @property
+    def name(self):
+        """Every field in words."""
+        entropy, logps = "exact" if self.exact else "top-K", "fresh" if self.old is None else "old"
+        return f"{self.model}, {entropy}, {self.scope}, {self.denominator}, beta {self.beta}, {logps}"
+
+    @property
+    def top_k(self):
+        """K of the top-K entropy, or None."""
+        return None if self.exact else TOP_K[self.model]
+
+
+_RULES = (
+    ("negative", "group", 0.04, None), ("negative", "sequence", 0.0, 0.3), ("all", "batch", 0.04, None),
+    ("positive", "group", 0.0, None), ("none", "sequence", 0.0, 0.3),
+)  # fmt: skip
+CASES = {
+    case.name: case
+    for case in (
+        *(Case("flat", exact, *rule) for exact in (True, False) for rule in _RULES),
+        *(Case("peaked", exact, *_RULES[0]) for exact in (True, False)),
+    )
+}
+
+
+def prepare(directory, size):
+    """Write MODEL/model, MODEL/adapter and cases.pt: {case: (batch, loss, gradients, the same without weights)}."""
+    import torch
+
+    found = {}
+    for name in MODELS:
+        policy = _policy(directory / name, name, SIZES[size])
+        found |= _references(policy, name, SIZES[size])
+    torch.save(found, directory / "cases.pt")
+
+
+def _policy(directory, name, size):
+    import tiny
+    import torch
+    from peft import LoraConfig, PeftModel, get_peft_model
+    from transformers import Qwen2ForCausalLM
+
+    from sa_ah_lib.config import LORA_TARGETS
+
+    made = tiny.peaked_model() if name == "peaked" else _flat(size.units)
+    # bfloat16 numbers on every device: the reference then has the very weights that a GPU trains.
+    made.bfloat16().save_pretrained(directory / "model")
+    tiny.tokenizer().save_pretrained(directory / "model")
+    base = Qwen2ForCausalLM.from_pretrained(directory / "model", dtype=torch.float32)
+    lora = LoraConfig(r=16, lora_alpha=32, target_modules=list(LORA_TARGETS), task_type="CAUSAL_LM")
+    made = get_peft_model(base, lora)
+    for parameter_name, parameter in made.named_parameters():
+        if "lora_B" in parameter_name:
+            torch.nn.init.normal_(parameter, std=0.02)
+    made.save_pretrained(directory / "adapter")
+    tiny.tokenizer().save_pretrained(directory / "adapter")
+    base = Qwen2ForCausalLM.from_pretrained(directory / "model", dtype=torch.float32)
+    return PeftModel.from_pretrained(base, directory / "adapter", is_trainable=True)
+
+
+def _flat(units):
+    import tiny
+    import torch
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=tiny.VOCABULARY, hidden_size=units, intermediate_size=2 * units, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=256, tie_word_embeddings=False,
+        initializer_range=0.1, pad_token_id=tiny.PAD, eos_token_id=tiny.EOS, bos_token_id=None,
+    )  # fmt: skip
+    return Qwen2ForCausalLM(config)
+
+
+def _references(policy, name, size):
+    import tiny
+
+    found, references = {}, {}
+    for case in (case for case in CASES.values() if case.model == name):
+        key = case.top_k, case.old
+        if key not in references:
+            # Of fewer tokens the mean entropy is chance, and rounding it would pass for none.
+            longest = max(size.longest, 12) if name == "peaked" else size.longest
+            batch = tiny.micro_batch(size=size.rollouts, left=1, right=2, longest=longest)
+            batch = tiny.with_logps(batch, policy, old_noise=case.old)
+            references[key] = batch, tiny.Reference(policy, batch, case.top_k)
+        batch, reference = references[key]
+        rule = {"scope": case.scope, "denominator": case.denominator, "beta": case.beta}
+        found[case.name] = batch, *reference(alpha=ALPHA[name], **rule), reference(alpha=0.0, **rule)
+    return found
+
+
+def clean_environment():
+    """The process's environment without what Unsloth and accelerate leave in it once they are imported."""
+    return {key: value for key, value in os.environ.items() if not key.startswith(("UNSLOTH", "ACCELERATE"))}
+
+
+if __name__ == "__main__":
+    prepare(Path(sys.argv[1]).resolve(), sys.argv[2])
