@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sa_ah_lib.analysis.rounding import ESTIMATED, rounded_to
 from sa_ah_lib.analysis.stats import second_half
 from sa_ah_lib.config import CONTROLS, METHOD_FIELDS, METHODS, RunConfig
 
@@ -84,6 +85,7 @@ class Result:
         return self.pass_at_1[self.best]
 
     @property
+    @rounded_to(ESTIMATED)
     def variance(self):
         """Variance of the mean reward over the second half of the steps (Table 2), or None."""
         rewards = self.curve("reward")[1]
@@ -92,6 +94,7 @@ class Result:
         return float(np.var(second_half(rewards)))
 
     @property
+    @rounded_to(ESTIMATED)
     def mean_kl(self):
         """Mean over steps of the per-token KL (nats), or None."""
         divergence = self.curve("kl")[1]

@@ -13,6 +13,7 @@ import numpy as np
 from scipy import stats
 from statsmodels.stats.power import TTestPower
 
+from sa_ah_lib.analysis.rounding import ESTIMATED, rounded_to
 from sa_ah_lib.analysis.stats import second_half
 
 RESAMPLES, RNG_SEED = 2000, 123
@@ -94,18 +95,21 @@ class Comparison:
     improvement: Estimate
 
 
+@rounded_to(ESTIMATED)
 def scores(arm, metric):
     """{(scale, seed): value} of an arm's runs that have one."""
     values = {key: METRICS[metric].read(run) for key, run in sorted(arm.runs.items())}
     return {key: value for key, value in values.items() if value is not None}
 
 
+@rounded_to(ESTIMATED)
 def interquartile_mean(arm, metric):
     """Mean of the middle half of an arm's scores with a stratified bootstrap interval (percentile, 95%)."""
     iqm = lambda *strata, axis=-1: stats.trim_mean(np.concatenate(strata, axis), 0.25, axis)  # noqa: E731
     return _estimate(_strata(scores(arm, metric)), iqm)
 
 
+@rounded_to(ESTIMATED)
 def compare(first, second, metric, comparisons=1):
     """Pair two arms by seed; the interval holds for ``comparisons`` of its kind at once (Bonferroni)."""
     rule, sides = METRICS[metric], [scores(arm, metric) for arm in (first, second)]
@@ -152,6 +156,7 @@ def seeds_needed(comparison):
     return math.ceil(TTestPower().solve_power(effect, alpha=0.05, power=0.8))
 
 
+@rounded_to(ESTIMATED)
 def performance_profile(arm, metric, thresholds):
     """Share of an arm's runs at least as good as each threshold, with pointwise bootstrap bounds: (3, thresholds)."""
     values = np.array(list(scores(arm, metric).values()))

@@ -12,6 +12,8 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.power import NormalIndPower
 from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint, proportions_ztest
 
+from sa_ah_lib.analysis.rounding import ESTIMATED, rounded_to
+
 RESAMPLES, SEED = 4000, 123
 
 
@@ -25,21 +27,25 @@ class Difference:
     p_value: float | None = None
 
 
+@rounded_to(ESTIMATED)
 def wald_interval(correct, total):
     """The paper's 95% interval, p +- 1.96 sqrt(p (1 - p) / N), cut to [0, 1] (Section 4.4); (low, high)."""
     return _interval(correct, total, "normal")
 
 
+@rounded_to(ESTIMATED)
 def wilson_interval(correct, total):
     """The 95% Wilson score interval, which keeps its level near 0 and 1; (low, high)."""
     return _interval(correct, total, "wilson")
 
 
+@rounded_to(ESTIMATED)
 def half_width(rate, total):
     """The paper's printed +-: 1.96 sqrt(p (1 - p) / N), also for a rate that is no count over ``total``."""
     return 1.96 * (rate * (1 - rate) / total) ** 0.5
 
 
+@rounded_to(ESTIMATED)
 def unpaired(first, second):
     """Difference in Pass@1 of two counts whose problems are unknown: pooled z-test and Newcombe's interval.
 
@@ -54,6 +60,7 @@ def unpaired(first, second):
     return Difference(a / n - b / m, float(low), float(high), p_value)
 
 
+@rounded_to(ESTIMATED)
 def paired(first, second):
     """Difference in Pass@1 on the same problems: exact McNemar test and paired bootstrap interval.
 
@@ -72,6 +79,7 @@ def paired(first, second):
     return Difference(float(gaps.mean()), float(interval.low), float(interval.high), p_value)
 
 
+@rounded_to(ESTIMATED)
 def minimal_detectable_difference(rate, total, power=0.8):
     """Smallest gain over ``rate`` that a two-sided 5% test on twice ``total`` independent answers finds with ``power``.
 
@@ -83,6 +91,7 @@ def minimal_detectable_difference(rate, total, power=0.8):
     return float(np.sin(angle) ** 2 - rate)
 
 
+@rounded_to(ESTIMATED)
 def expected_peak(rate, total, checkpoints):
     """Mean of the best of ``checkpoints`` independent evaluations whose true Pass@1 is ``rate`` throughout.
 
@@ -92,6 +101,7 @@ def expected_peak(rate, total, checkpoints):
     return float(np.sum(1 - binom.cdf(counts[:-1], total, rate) ** checkpoints) / total)
 
 
+@rounded_to(ESTIMATED)
 def corrected_peak(answers):
     """The peak over checkpoints less its optimism, by resampling problems.
 
@@ -114,6 +124,7 @@ def second_half(values):
     return np.asarray(values, dtype=float)[len(values) // 2 :]
 
 
+@rounded_to(ESTIMATED)
 def training_variance(rewards):
     """Population variance of the mean reward a step over the second half of the steps (Table 2), 95% interval.
 
@@ -124,6 +135,7 @@ def training_variance(rewards):
     return Difference(float(np.var(window)), float(low), float(high))
 
 
+@rounded_to(ESTIMATED)
 def half_ratio(first, second, statistic=np.var):
     """Ratio of a statistic of two runs' second halves, first / second, with a block-bootstrap interval.
 
@@ -137,6 +149,7 @@ def half_ratio(first, second, statistic=np.var):
     return Difference(float(statistic(windows[0]) / max(statistic(windows[1]), 1e-12)), float(low), float(high))
 
 
+@rounded_to(ESTIMATED)
 def trend(steps, values):
     """Spearman's rank correlation of a logged value with the step; ``estimate`` in [-1, 1], with its p-value.
 
@@ -163,6 +176,7 @@ class VarianceSplit:
     rest: float
 
 
+@rounded_to(ESTIMATED)
 def variance_split(rewards, between, within, prompts, generations):
     """Split the training variance into a straight trend, the draw of prompts, the draw of rollouts, and the rest.
 

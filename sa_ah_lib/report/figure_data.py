@@ -3,10 +3,12 @@
 import numpy as np
 
 from sa_ah_lib.analysis.results import MissingData
+from sa_ah_lib.analysis.rounding import DRAWN, rounded_to
 from sa_ah_lib.analysis.stats import wald_interval, wilson_interval
 from sa_ah_lib.config import METHODS
 
 
+@rounded_to(DRAWN)
 def pass_at_1(family, methods=None):
     """A row a method and checkpoint with a 95% interval: the paper's Wald for its numbers, Wilson for ours."""
     wanted = methods or [method for method in METHODS if method in family.methods]
@@ -17,6 +19,7 @@ def pass_at_1(family, methods=None):
     return _base_row(family) + rows
 
 
+@rounded_to(DRAWN)
 def alpha_sweep(family):
     """A row an alpha and checkpoint of AH-GRPO (GRPO at 0), for the curves of a sweep."""
     rows = [row for result in family.alphas.values() for row in _checkpoints(result)]
@@ -25,6 +28,7 @@ def alpha_sweep(family):
     return _base_row(family) + rows
 
 
+@rounded_to(DRAWN)
 def alpha_summary(family):
     """A row an alpha of AH-GRPO with peak and final Pass@1 and their intervals (Figure 4)."""
     rows = []
@@ -34,16 +38,19 @@ def alpha_summary(family):
     return _base_row(family) + rows
 
 
+@rounded_to(DRAWN)
 def reward(family):
     """A row a method and logged step: mean reward, its standard deviation over rollouts, the training variance."""
     return _rewards(family, family.methods.values())
 
 
+@rounded_to(DRAWN)
 def alpha_rewards(family):
     """``reward``'s rows for each alpha of AH-GRPO (GRPO at 0)."""
     return _rewards(family, family.alphas.values())
 
 
+@rounded_to(DRAWN)
 def entropy_and_weight(family):
     """A row a logged step of SA-AH-GRPO: mean normalised entropy, mean weight, mean weight on negative rollouts."""
     result = family.method("sa-ah-grpo")
@@ -55,6 +62,7 @@ def entropy_and_weight(family):
     return rows
 
 
+@rounded_to(DRAWN)
 def running(values, window):
     """(means, slice of the middles) of a centred running mean; shorter lists are averaged whole windows at most."""
     window = max(1, min(window, len(values)))

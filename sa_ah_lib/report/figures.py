@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from sa_ah_lib.analysis.results import Family
+from sa_ah_lib.analysis.rounding import DRAWN
 from sa_ah_lib.config import METHOD_LABELS
 from sa_ah_lib.report import figure_data, schematic
 from sa_ah_lib.report.figure_data import running
@@ -241,7 +242,7 @@ def save(figure, rows, directory, name):
     with open(paths[2], "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, keys, lineterminator="\n")
         writer.writeheader()
-        writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+        writer.writerows({k: f"{v:.{DRAWN}g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
     return paths
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 
 from sa_ah_lib.analysis.results import MissingData
+from sa_ah_lib.analysis.rounding import DRAWN, rounded_to
 from sa_ah_lib.config import METHOD_LABELS, METHODS
 
 SIDES = ("positive", "negative")
@@ -10,12 +11,16 @@ COLORS = {"entropy": "0.35", "grpo": "#0072B2", "ah-grpo": "#D55E00", "sa-ah-grp
 
 
 def token_weights(entropy, advantage, alpha, scope):
-    """``weighting.rollout_weights`` for one rollout without padding, in numpy (Eq. 5 and 8); (T,) in, (T,) out."""
+    """``weighting.rollout_weights`` for one rollout without padding, in numpy (Eq. 5 and 8); (T,) in, (T,) out.
+
+    In float64: exp in float32 differs in its seventh digit from CPU to CPU.
+    """
     discounted = scope == "all" or (scope == "negative" and advantage < 0)
-    spent = np.cumsum(np.asarray(entropy, dtype=np.float32), dtype=np.float32)
-    return np.exp(-alpha * spent) if discounted else np.ones(len(spent), dtype=np.float32)
+    spent = np.cumsum(np.asarray(entropy, dtype=np.float64))
+    return np.exp(-alpha * spent) if discounted else np.ones(len(spent))
 
 
+@rounded_to(DRAWN)
 def rows(family):
     """A row a token of a good and a bad rollout of one prompt, as SA-AH-GRPO sampled them in training.
 

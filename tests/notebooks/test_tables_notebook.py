@@ -7,13 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import older_cpu
+import pictures
 import pytest
 from families import PROBLEMS, protocol, write_run
 
 from sa_ah_lib.analysis import loading
 from sa_ah_lib.config import preset
 from sa_ah_lib.paper import audit, printed
-from sa_ah_lib.report import book, figures, paper_tables, seed_figures
+from sa_ah_lib.report import book, figures, paper_tables
 from sa_ah_lib.train.runlog import set_aside
 
 ROOT = Path(__file__).parents[2]
@@ -39,12 +41,18 @@ for cell in notebook["cells"]:
 """
 
 
-def plain(**parameters):
-    """Execute notebook 07 without Jupyter and without torch, from the notebooks' folder as papermill does."""
-    command = [sys.executable, "-c", PLAIN, str(NOTEBOOK), json.dumps(parameters)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "MPLBACKEND": "Agg"}
+def child(*arguments, variables=None):
+    """What a Python in the notebooks' folder printed, with further environment ``variables``."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "MPLBACKEND": "Agg", **(variables or {})}
+    command = [sys.executable, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, cwd=NOTEBOOK.parent, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def plain(variables=None, **parameters):
+    """Execute notebook 07 without Jupyter and without torch, from the notebooks' folder as papermill does."""
+    child("-c", PLAIN, str(NOTEBOOK), json.dumps(parameters), variables=variables)
 
 
 def contents(directory, without=()):
@@ -167,18 +175,50 @@ def test_a_second_run_without_torch_gives_the_same_bytes(executed):
     assert [name for name in first if first[name] != second[name]] == []
 
 
-def test_the_committed_figures_are_those_of_the_published_logs(tmp_path):
-    """figures/ and figures/logs drift apart as soon as nobody draws them again; `make figures` mends it."""
-    plain(RUNS=str(ROOT / "figures" / "logs"), OUT=str(tmp_path))
-    seed_figures.main([str(ROOT / "figures" / "logs"), "--out", str(tmp_path / "seeds")])
-    committed, drawn = contents(ROOT / "figures", without=("logs",)), contents(tmp_path)
+@pytest.mark.parametrize("cpu", ["this CPU", pytest.param("an older CPU", marks=older_cpu.needed)])
+def test_the_committed_figures_are_those_of_the_published_logs(tmp_path, cpu):
+    """figures/ and figures/logs drift apart as soon as nobody draws them again; `make figures` mends it.
+
+    Data and tables are equal byte for byte on every CPU. Pictures may differ by less than an eye sees: the last digit
+    of a logarithm decides which way a pixel is rounded.
+    """
+    variables = older_cpu.variables() if cpu == "an older CPU" else {}
+    logs, committed = ROOT / "figures" / "logs", ROOT / "figures"
+    plain(variables, RUNS=str(logs), OUT=str(tmp_path))
+    child("-m", "sa_ah_lib.report.seed_figures", str(logs), "--out", str(tmp_path / "seeds"), variables=variables)
+    published, drawn = contents(committed, without=("logs",)), contents(tmp_path)
+    assert sorted(published) == sorted(drawn), "run `make figures`, and remove what it no longer makes"
+    shown = {name for name in drawn if name.endswith((".png", ".svg"))}
+    assert [name for name in drawn if name not in shown and drawn[name] != published[name]] == [], "run `make figures`"
     pinned = re.search(r"matplotlib==([\d.]+)", (ROOT / "requirements-tested.txt").read_text())[1]
-    if pinned != figures.plt.matplotlib.__version__:
-        committed, drawn = (
-            {n: d for n, d in files.items() if not n.endswith((".png", ".svg"))} for files in (committed, drawn)
-        )
-    assert sorted(committed) == sorted(drawn), "run `make figures`, and remove what it no longer makes"
-    assert [name for name in drawn if drawn[name] != committed[name]] == [], "run `make figures`"
+    if pinned == figures.plt.matplotlib.__version__:
+        apart = [pictures.difference(committed / name, tmp_path / name) for name in sorted(shown)]
+        assert [text for text in apart if text] == [], "run `make figures`"
+
+
+@older_cpu.needed
+def test_an_older_cpu_is_what_the_child_process_sees():
+    """With a misspelt variable the test above would draw on this CPU twice."""
+    kernels = "import numpy; print(numpy.show_config(mode='dicts')['SIMD Extensions'].get('found', []))"
+    assert child("-c", kernels, variables=older_cpu.variables()).strip() == "[]"
+    kernels = "import math; print([math.exp(k / 997) for k in range(20_000)])"
+    digits = [child("-c", kernels, variables=given) for given in ({}, older_cpu.variables())]
+    if "fma" in Path("/proc/cpuinfo").read_text().split():
+        assert digits[0] != digits[1]
+
+
+def test_pictures_that_differ_are_told_apart(tmp_path):
+    """A tolerance that lets a changed number through would compare nothing."""
+    rows = [{"method": "grpo", "alpha": 0.0, "step": step, "pass_at_1": 0.5 + step / 1000, "low": 0.45, "high": 0.75,
+             "problems": 500} for step in range(0, 180, 30)]  # fmt: skip
+    for name, change in (("one", 0.0), ("same", 1e-9), ("moved", 0.004)):
+        rows[-1]["pass_at_1"] += change
+        ax = figures.plt.subplots(figsize=(3.3, 2.6), layout="constrained")[1]
+        figures.save_pictures(figures.plot_pass_at_1(rows, ax).figure, tmp_path, name)
+    for ending in ("png", "svg"):
+        one, same, moved = (tmp_path / f"{name}.{ending}" for name in ("one", "same", "moved"))
+        assert pictures.difference(one, one) == pictures.difference(one, same) == ""
+        assert str(moved.name) in pictures.difference(one, moved)
 
 
 # --- the book --------------------------------------------------------------------------------------------------------
