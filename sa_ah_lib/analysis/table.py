@@ -16,6 +16,14 @@ _LATEX = {
     "H̄": r"$\bar H$", "w̄": r"$\bar w$", "r̄": r"$\bar r$",
     **{raised: f"$^{{{digit}}}$" for digit, raised in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},
 }  # fmt: skip
+# In one pass, because what stands for one of them is written with others; cells are escaped by tabulate.
+_LATEX_SPECIAL = str.maketrans(
+    {
+        **{character: f"\\{character}" for character in "&%$#_{}"},
+        "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+        "<": r"\ensuremath{<}", ">": r"\ensuremath{>}",
+    }
+)  # fmt: skip
 
 
 class Html(str):
@@ -88,6 +96,4 @@ def html_table(header, rows):
 
 
 def _latex_text(text):
-    for character in "&%$#_":
-        text = text.replace(character, f"\\{character}")
-    return text
+    return text.translate(_LATEX_SPECIAL)

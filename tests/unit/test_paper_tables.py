@@ -211,6 +211,14 @@ def test_latex_is_escaped_and_ascii():
     assert r"0.5 $\pm$ 0.1" in made and r"$\bar H$ 10$^{-}$$^{6}$" in made
 
 
+def test_every_special_character_is_escaped_everywhere():
+    """A path with ~ or a formula with ^ in a caption, note or cell stops a paper's build, or prints another text."""
+    text = r"C:\a~b^c{d}<1>&%$#_"
+    made = Table("t", text, [text], [[text]], (text,)).latex()
+    escaped = r"C:\textbackslash{}a\textasciitilde{}b\textasciicircum{}c\{d\}\ensuremath{<}1\ensuremath{>}\&\%\$\#\_"
+    assert made.count(escaped) == 2 and made.count(escaped.replace(r"\textasciicircum", r"\^")) == 2
+
+
 def test_every_table_s_latex_is_ascii(measured):
     """A sign that the replacement list lacks is found in another's LaTeX run, not here."""
     both = [paper_tables.summary, paper_tables.hyperparameters]
