@@ -1,9 +1,11 @@
 """Export of a trained run: adapter, merged 16-bit weights or GGUF, compared with the adapter before they are kept.
 
-Unsloth merges and converts. What it wrote is then read back by plain transformers in a process of its own and must say
-what the adapter says. Files that were not compared, or that failed, stay under ``<format>.unverified``.
+Unsloth merges and converts (PEFT merges float32 models, as on a CPU). What was written is then read back by plain
+transformers in a process of its own and must say what the adapter says. Files that were not compared, or that failed,
+stay under ``<format>.unverified``.
 """
 
+import copy
 import shutil
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from sa_ah_lib.train.prompts import encode_prompts
 from sa_ah_lib.upstream.hooks import REFERENCE
 
 FORMATS = ("adapter", "merged_16bit", "gguf")
+DTYPES = ("bfloat16", "float16")
 PROMPTS = 16
 MOST_DIFFERENT = {"merged_16bit": 0.02, "gguf": 0.05}
 """Largest share of the adapter's greedy tokens that an exported model may not choose: rounding flips near ties."""
@@ -34,7 +37,7 @@ class ExportMismatchError(RuntimeError):
     """The exported files are not the trained model."""
 
 
-def export(run, formats=(), push_to="", data_dir=None, quantization="q8_0"):
+def export(run, formats=(), push_to="", data_dir=None, quantization="q8_0", dtype="bfloat16"):
     """Export a trained run's model; with no formats, nothing is loaded and nothing is done.
 
     Args:
@@ -44,16 +47,17 @@ def export(run, formats=(), push_to="", data_dir=None, quantization="q8_0"):
             "name/model-<format>", after it was checked.
         data_dir: GSM8K's own files, as for ``training.run``; the check's prompts are evaluation problems.
         quantization: llama.cpp's name of the GGUF's number format.
+        dtype: of the merged weights, "bfloat16" (as Qwen 2.5 is published) or "float16", on every machine.
 
     Returns:
         {format: its directory}.
 
     Raises:
-        ValueError: an unknown format, a bad hub id, or an adapter that was not trained.
-        ExportMismatchError: the exported model differs from the adapter; says by how much.
+        ValueError: an unknown format or dtype, a bad hub id, or an adapter that was not trained.
+        ExportMismatchError: the exported model differs from the adapter, or is of another dtype; says by how much.
         RuntimeError: GGUF is asked for and llama.cpp is not there.
     """
-    _check_request(run, formats, push_to)
+    _check_request(run, formats, push_to, dtype)
     if not formats:
         return {}
     loaded = models.load(run.config.replace(fast_inference=False), run.directory / "adapter")
@@ -62,7 +66,7 @@ def export(run, formats=(), push_to="", data_dir=None, quantization="q8_0"):
     spoken = _adapter_speech(loaded, problems, run.config)
     places = {}
     for form in formats:
-        places[form], verified = _write(run, form, loaded, spoken, quantization)
+        places[form], verified = _write(run, form, loaded, spoken, dtype if form == "merged_16bit" else quantization)
         card.write(run, places[form], form, verified)
         if push_to:
             repository = f"{push_to}-{form.replace('_', '-')}"
@@ -136,10 +140,12 @@ def kept_share(model, directory):
     return along / whole
 
 
-def _check_request(run, formats, push_to):
+def _check_request(run, formats, push_to, dtype):
     unknown = [form for form in formats if form not in FORMATS]
     if isinstance(formats, str) or unknown:
         raise ValueError(f"formats must be a list of any of {FORMATS}. Got {formats!r}.")
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype must be one of {DTYPES}. Got {dtype!r}.")
     if formats and not (run.directory / "adapter").is_dir():
         raise ValueError(f"only a trained run can be exported. Got {run.directory}, which has no adapter/.")
     if push_to:
@@ -158,8 +164,8 @@ def _adapter_speech(loaded, problems, config):
             return rows, next_tokens(loaded.model, rows)
 
 
-def _write(run, form, loaded, spoken, quantization):
-    """(directory, sentence on the check) of one format, written, compared and put in its place."""
+def _write(run, form, loaded, spoken, numbers):
+    """(directory, sentence on the check) of one format in a format of ``numbers``, compared and put in its place."""
     if form == "adapter":
         return run.directory / "adapter", "Every LoRA matrix is finite and not zero; these are the trained files."
     place = run.directory / "export" / form
@@ -167,7 +173,9 @@ def _write(run, form, loaded, spoken, quantization):
     shutil.rmtree(unverified, ignore_errors=True)
     unverified.mkdir(parents=True)
     save = _save_merged if form == "merged_16bit" else _save_gguf
-    save(loaded, unverified, quantization)
+    save(loaded, unverified, numbers)
+    if form == "merged_16bit":
+        _check_dtype(unverified, numbers)
     rows, base_answers = spoken
     found = compare(rows, reloaded_next_tokens(unverified, rows, loaded.model.device), base_answers)
     found["kept"] = kept_share(loaded.model, unverified) if form == "merged_16bit" else None
@@ -186,8 +194,28 @@ def _write(run, form, loaded, spoken, quantization):
     return unverified.rename(place), verified
 
 
-def _save_merged(loaded, directory, quantization):
-    loaded.model.save_pretrained_merged(str(directory), loaded.tokenizer, save_method="merged_16bit")
+def _save_merged(loaded, directory, dtype):
+    if loaded.model.dtype != torch.float32 or getattr(loaded.model.config, "quantization_config", None):
+        loaded.model.save_pretrained_merged(str(directory), loaded.tokenizer, save_method="merged_16bit", dtype=dtype)
+        return
+    # Unsloth merges float32, as on a CPU, into bfloat16 or float16 by what this CPU computes fast, whatever it is told.
+    merged = copy.deepcopy(loaded.model).merge_and_unload().to(getattr(torch, dtype))
+    merged.save_pretrained(directory)
+    loaded.tokenizer.save_pretrained(directory)
+
+
+def _check_dtype(directory, dtype):
+    """Raise ExportMismatchError unless every floating-point tensor in ``directory`` is of ``dtype``."""
+    short = {"bfloat16": "BF16", "float16": "F16"}[dtype]
+    found = set()
+    for path in Path(directory).glob("*.safetensors"):
+        with safe_open(path, "pt") as file:
+            found |= {file.get_slice(name).get_dtype() for name in file.keys()}
+    if others := {name for name in found if name.startswith(("F", "BF"))} - {short}:
+        raise ExportMismatchError(
+            f"every merged weight must be {dtype}, but there are {sorted(others)}, as safetensors names them: the base "
+            f"model's files are of another dtype. Export with that one. The files stay in {directory}."
+        )
 
 
 def _save_gguf(loaded, directory, quantization):

@@ -71,8 +71,7 @@ def test_a_merged_model_says_what_the_adapter_says(run, hub):
     places = formats.export(run, ["adapter", "merged_16bit"])
     assert places == {"adapter": run.directory / "adapter", "merged_16bit": run.directory / "export" / "merged_16bit"}
     assert not list(run.directory.glob("export/*.unverified"))
-    merged = load_file(places["merged_16bit"] / "model.safetensors")
-    assert {tensor.dtype for tensor in merged.values()} == {torch.bfloat16}
+    assert dtypes(places["merged_16bit"]) == {torch.bfloat16}
     card = ModelCard.load(places["merged_16bit"] / "README.md")
     for text in (
         "SA-AH-GRPO on micro", "| 20 | 7/10 | 0.700 |", "ab" * 32, "seed 7, data seed 123", '"alpha": 0.5',
@@ -85,11 +84,44 @@ def test_a_merged_model_says_what_the_adapter_says(run, hub):
     assert "alpha" in (places["adapter"] / "README.md").read_text() and hub == []
 
 
+def dtypes(directory):
+    return {tensor.dtype for tensor in load_file(directory / "model.safetensors").values()}
+
+
+@pytest.mark.parametrize("dtype", formats.DTYPES)
+@pytest.mark.parametrize("native", [True, False])
+def test_a_merged_model_has_the_dtype_that_was_asked_for(run, monkeypatch, native, dtype):
+    """Unsloth would write bfloat16 on a CPU with AVX512-BF16 and float16 on one without: two machines, two models."""
+    from unsloth_zoo.cpu import loader
+
+    monkeypatch.setattr(loader, "cpu_bf16_supported", lambda: native)
+    place = formats.export(run, ["merged_16bit"], dtype=dtype)["merged_16bit"]
+    assert dtypes(place) == {getattr(torch, dtype)}
+    assert json.loads((place / "config.json").read_text())["dtype"] == dtype
+
+
+def test_weights_of_another_dtype_are_an_error(run, monkeypatch):
+    """An Unsloth that keeps the base's own dtype, whatever it is told."""
+    save = formats._save_merged
+    monkeypatch.setattr(formats, "_save_merged", lambda loaded, directory, _: save(loaded, directory, "float16"))
+    with pytest.raises(formats.ExportMismatchError, match=r"must be bfloat16, but there are \['F16'\].*with that"):
+        formats.export(run, ["merged_16bit"])
+
+
+@pytest.mark.parametrize("dtype", formats.DTYPES)
+def test_sixteen_bit_models_are_merged_by_unsloth_in_the_dtype(tmp_path, dtype):
+    """As loaded on a GPU: Unsloth streams the base's files, and is told the dtype."""
+    asked = []
+    model = SimpleNamespace(dtype=torch.bfloat16, save_pretrained_merged=lambda *a, **k: asked.append((a, k)))
+    formats._save_merged(models.Loaded(model, "tokenizer", "a card", {}), tmp_path, dtype)
+    assert asked == [((str(tmp_path), "tokenizer"), {"save_method": "merged_16bit", "dtype": dtype})]
+
+
 def test_a_merge_that_lost_the_adapter_is_an_error_with_its_share(run, monkeypatch, hub):
     """The accident this module is for: the base model saved under the trained one's name."""
 
-    def base_only(loaded, directory, quantization):
-        models.load(run.config).model.unload().save_pretrained(directory)
+    def base_only(loaded, directory, dtype):
+        models.load(run.config).model.unload().bfloat16().save_pretrained(directory)
 
     monkeypatch.setattr(formats, "_save_merged", base_only)
     with pytest.raises(formats.ExportMismatchError, match=r"at most 2% .* but [\d.]+% do.*export the adapter instead"):
@@ -153,6 +185,12 @@ def test_what_cannot_be_done_is_said_before_loading(run, monkeypatch, asked, pus
     monkeypatch.setattr(models, "load", no_loading)
     with pytest.raises(ValueError, match=message):
         formats.export(run, asked, push_to)
+
+
+def test_a_dtype_that_is_no_16_bit_one_is_refused(run, monkeypatch):
+    monkeypatch.setattr(models, "load", no_loading)
+    with pytest.raises(ValueError, match=r"one of \('bfloat16', 'float16'\). Got 'float32'"):
+        formats.export(run, ["merged_16bit"], dtype="float32")
 
 
 def test_no_formats_load_nothing_and_push_nothing(run, monkeypatch, hub):
