@@ -26,8 +26,8 @@ WIDTH ?= single
 # `make gpu-test GPU_PYTHON=python3` on a machine that has the packages and no way to install them.
 GPU_PYTHON ?= $(BIN)/python
 
-.PHONY: help install demo paper notebooks sweep test test-route test-older lint lab micro figures report gpu-test \
-  gpu-bench clean clean-cache
+# Every target below that says what it does.
+.PHONY: $(shell sed -n 's/^\([a-z-]*\):.*\#\#.*/\1/p' $(MAKEFILE_LIST)) lint
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -85,6 +85,9 @@ test: $(VENV)/.with-test  ## everything, notebooks in smoke form included
 
 test-route: $(VENV)/.with-test  ## every case of Unsloth's CUDA route in Triton's interpreter; `make test` takes some
 	SA_AH_WHOLE_ROUTE=1 $(BIN)/python -m pytest tests/unsloth/test_cuda_route.py
+
+test-older-cpu: $(VENV)/.with-test  ## the tests without notebooks as on an x86 CPU without AVX, FMA and bfloat16
+	$(BIN)/python tests/older_cpu.py -m pytest tests/unit tests/torch tests/unsloth
 
 gpu-test: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(VENV)/.with-test)  ## losses and gradients on a CUDA card, offline
 	$(GPU_PYTHON) -m pytest tests/gpu -rs

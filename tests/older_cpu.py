@@ -28,4 +28,11 @@ def variables():
         # MKL reads the first on Intel's own CPUs only, the second on all.
         "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",
         "MKL_CBWR": "COMPATIBILITY",
+        # Unsloth's own answer to whether the CPU computes in bfloat16.
+        "UNSLOTH_CPU_BF16": "0",
     }
+
+
+if __name__ == "__main__":
+    # `python tests/older_cpu.py ARGUMENTS` is `python ARGUMENTS` on an older CPU.
+    os.execve(sys.executable, [sys.executable, *sys.argv[1:]], {**os.environ, **variables()})
