@@ -233,8 +233,8 @@ def memory(tiny):
 
 
 def guide(tiny):
-    """What README's own rule does under Unsloth."""
-    from test_guide import run_the_example
+    """What the docs' own rule does under Unsloth."""
+    from guide import run_the_example
 
     policy = tiny.model()
     policy.for_training, policy.for_inference = (lambda *a, **k: policy.train()), (lambda *a, **k: policy.eval())

@@ -468,7 +468,7 @@ def test_top_k_under_unsloth_never_makes_the_logits_of_all_tokens(unsloth):
 
 def test_the_readme_s_own_rule_trains_under_unsloth(unsloth):
     """The guide answers how to change the loss under Unsloth; on stock TRL alone it would prove nothing about it."""
-    from test_guide import check
+    from guide import check
 
     assert unsloth["guide"]["base"] == "UnslothGRPOTrainer"
     check(unsloth["guide"])
