@@ -8,14 +8,15 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sa_ah_lib import config, rewards, trainer, weighting
+    from sa_ah_lib import config, rewards, rules, trainer, weighting
     from sa_ah_lib.config import RunConfig, preset
     from sa_ah_lib.trainer import sa_ah_trainer_class
     from sa_ah_lib.upstream.settings import SEAM_ARGUMENTS
 
 __version__ = "0.1.0"
 __all__ = [
-    "SEAM_ARGUMENTS", "RunConfig", "config", "preset", "rewards", "sa_ah_trainer_class", "trainer", "weighting",
+    "SEAM_ARGUMENTS", "RunConfig", "config", "preset", "rewards", "rules", "sa_ah_trainer_class", "trainer",
+    "weighting",
 ]  # fmt: skip
 
 _HOMES = {

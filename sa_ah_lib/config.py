@@ -4,11 +4,11 @@ import dataclasses
 import hashlib
 import html
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
-RULES = ("cumulative", "position", "shuffled", "scalar", "local", "inverse", "top_entropy")
+from sa_ah_lib.config_ranges import check_choice, check_ranges, check_type, own_parameters
+
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 CONTROLS = {
@@ -20,7 +20,7 @@ CONTROLS = {
     "control-inverse": {"scope": "negative", "alpha": 0.5, "steps": 180, "rule": "inverse"},
     "control-top-entropy": {"scope": "negative", "alpha": 0.5, "steps": 180, "rule": "top_entropy"},
 }
-"""SA-AH-GRPO with one part of its rule taken away, see ``controls``; the mirror discounts the successes instead."""
+"""SA-AH-GRPO with one part of its rule taken away, see ``rules.cumulative``; the mirror discounts successes."""
 
 METHODS = {
     "zero-shot": {"scope": "none", "alpha": 0.0, "steps": 0},
@@ -32,7 +32,7 @@ METHODS = {
 """The paper's base row and three methods (Section 4.3): which rollouts are discounted, how strongly, how long; and
 this project's controls."""
 
-METHOD_FIELDS = ("method", "scope", "alpha", "rule")
+METHOD_FIELDS = ("method", "scope", "alpha", "rule", "rule_parameters")
 """What makes a method; all else is the setting it was run in."""
 
 METHOD_LABELS = {
@@ -76,6 +76,10 @@ SCALES = {
 class RunConfig:
     """Everything that decides a run. Defaults are Table 1 and Sections 4.1 to 4.4, for SA-AH-GRPO on the 1.5B model.
 
+    ``rule`` is a name in ``rulebook.RECORDS``. ``alpha`` and ``scope`` are the strength and the rollouts of the paper's
+    rule and its controls; a published rule has ``scope="none"`` and parameters of its own in ``rule_parameters``, a
+    dictionary of those that differ from its defaults (kept as sorted pairs, so that a configuration can be hashed).
+
     Raises:
         ValueError: a field out of its range, with what was expected and what came.
     """
@@ -100,6 +104,7 @@ class RunConfig:
     scope: str = "negative"
     alpha: float = 0.5
     rule: str = "cumulative"
+    rule_parameters: tuple = ()
     denominator: str = "group"
     entropy_top_k: int | None = 500
     reward_threshold: float = 0.15
@@ -124,11 +129,16 @@ class RunConfig:
     def __post_init__(self):
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            _check_type(field, value)
+            if field.name == "rule_parameters":
+                continue
+            check_type(field, value)
             if field.type is float:
                 # 1 and 1.0, 0.0 and -0.0 are one run, so they must give one id.
                 object.__setattr__(self, field.name, float(value) + 0.0)
-        _check_ranges(self)
+        object.__setattr__(self, "rule_parameters", own_parameters(self.rule, self.rule_parameters))
+        check_choice("scale", self.scale, SCALES)
+        check_choice("method", self.method, METHODS)
+        check_ranges(self)
 
     @property
     def warmup_steps(self):
@@ -148,12 +158,12 @@ class RunConfig:
     def run_id(self):
         """Readable, unique name of the run: same fields, same id, also after RunConfig has gained a field."""
         values = self.to_dict()
-        changed = {f.name: values[f.name] for f in dataclasses.fields(self) if values[f.name] != f.default}
+        changed = {f.name: values[f.name] for f in dataclasses.fields(self) if getattr(self, f.name) != f.default}
         digest = hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:8]
         return f"{self.scale}-{self.method}-a{self.alpha:g}-seed{self.seed}-{self.steps}steps-{digest}"
 
     def to_dict(self):
-        return dataclasses.asdict(self)
+        return {**dataclasses.asdict(self), "rule_parameters": dict(self.rule_parameters)}
 
     def to_json(self, path):
         Path(path).write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
@@ -172,9 +182,12 @@ class RunConfig:
     @property
     def has_own_rule(self):
         """Whether the rule is the method's own, not one that it was run under to be compared."""
-        return self.rule == METHODS[self.method].get("rule", type(self).rule)
+        return self.rule == METHODS[self.method].get("rule", type(self).rule) and not self.rule_parameters
 
     def replace(self, **changes):
+        """A copy with some fields changed; another rule starts with its own default parameters."""
+        if changes.get("rule", self.rule) != self.rule:
+            changes = {"rule_parameters": {}, **changes}
         return type(self).from_dict({**self.to_dict(), **changes})
 
     def sibling(self, method, alpha=None):
@@ -183,7 +196,7 @@ class RunConfig:
         A run of its method's own length and alpha has siblings of theirs; another length or alpha is kept, but for
         the methods that have none.
         """
-        _check_choice("method", method, METHODS)
+        check_choice("method", method, METHODS)
         # Its own method gives the run itself, also where an override changed the method's scope.
         own = METHODS[self.method]
         values = {"rule": type(self).rule, **METHODS[method]} if method != self.method else {}
@@ -216,68 +229,10 @@ def preset(scale, method, batch_reading=None, **changes):
         scale: a key of ``SCALES``; method: a key of ``METHODS``.
         batch_reading: None keeps the scale's batch; "table" or "log" as in ``BATCH_READINGS``.
     """
-    _check_choice("scale", scale, SCALES)
-    _check_choice("method", method, METHODS)
+    check_choice("scale", scale, SCALES)
+    check_choice("method", method, METHODS)
     values = {"scale": scale, "method": method, **SCALES[scale], **METHODS[method]}
     if batch_reading is not None:
-        _check_choice("batch_reading", batch_reading, BATCH_READINGS)
+        check_choice("batch_reading", batch_reading, BATCH_READINGS)
         values["prompts_per_step"] = BATCH_READINGS[batch_reading]
     return RunConfig.from_dict({**values, **changes})
-
-
-def _check_choice(name, value, choices):
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {sorted(choices)}. Got {value!r}.")
-
-
-def _check_type(field, value):
-    wanted = {int: int, float: (int, float), str: str, bool: bool}.get(field.type, (int, type(None)))
-    if not isinstance(value, wanted) or (isinstance(value, bool) and field.type is not bool):
-        name = getattr(field.type, "__name__", field.type)
-        raise ValueError(f"{field.name} must be {name}. Got {value!r}.")
-
-
-def _check_ranges(c):
-    _check_choice("scale", c.scale, SCALES)
-    _check_choice("method", c.method, METHODS)
-    _check_choice("scope", c.scope, ("none", "all", "negative", "positive"))
-    _check_choice("rule", c.rule, RULES)
-    _check_choice("denominator", c.denominator, ("group", "batch", "sequence"))
-    _check_choice("system_prompt", c.system_prompt, ("tags", "none"))
-    for name in (
-        "train_examples", "eval_examples", "prompts_per_step", "gradient_accumulation_steps", "lora_rank",
-        "lora_alpha", "max_prompt_tokens", "max_completion_tokens", "eval_every", "save_every", "eval_batch_size",
-    ):  # fmt: skip
-        if getattr(c, name) < 1:
-            raise ValueError(f"{name} must be at least 1. Got {getattr(c, name)}.")
-    for name in ("seed", "data_seed"):
-        if not 0 <= getattr(c, name) < 2**32:
-            raise ValueError(f"{name} must be in [0, 2**32). Got {getattr(c, name)}.")
-    if (c.steps == 0) != (c.method == "zero-shot") or c.steps < 0:
-        raise ValueError(f"steps must be at least 1, or 0 for zero-shot. Got {c.steps} for {c.method}.")
-    for name in ("alpha", "learning_rate", "weight_decay", "max_grad_norm", "beta", "epsilon", "temperature"):
-        if not math.isfinite(getattr(c, name)) or (name != "alpha" and getattr(c, name) < 0):
-            limits = "finite" if name == "alpha" else "finite and not negative"
-            raise ValueError(f"{name} must be {limits}. Got {getattr(c, name)}.")
-    if c.scope == "none" and c.alpha:
-        raise ValueError(f"alpha must be 0 where scope is 'none', which would ignore it. Got {c.alpha}.")
-    if c.rule != "cumulative" and (c.scope == "none" or c.alpha < 0):
-        raise ValueError(
-            "a control rule needs a scope other than 'none' and an alpha of at least 0. "
-            f"Got {c.rule!r} with {c.scope!r} and {c.alpha}."
-        )
-    if c.temperature == 0:
-        raise ValueError("temperature must be above 0: rollouts are sampled. Got 0.")
-    if not 0 <= c.lora_dropout < 1:
-        raise ValueError(f"lora_dropout must be in [0, 1). Got {c.lora_dropout}.")
-    if not 0 <= c.reward_threshold < math.inf:
-        raise ValueError(f"reward_threshold must be at least 0 and finite. Got {c.reward_threshold}.")
-    if c.entropy_top_k is not None and c.entropy_top_k < 1:
-        raise ValueError(f"entropy_top_k must be at least 1, or None for the exact entropy. Got {c.entropy_top_k}.")
-    if c.num_generations < 2:
-        raise ValueError(f"num_generations must be at least 2: advantages compare rollouts. Got {c.num_generations}.")
-    if c.prompts_per_step % c.gradient_accumulation_steps:
-        raise ValueError(
-            "prompts_per_step must be a multiple of gradient_accumulation_steps, so that micro-batches hold whole "
-            f"groups. Got {c.prompts_per_step} and {c.gradient_accumulation_steps}."
-        )

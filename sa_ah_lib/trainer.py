@@ -11,11 +11,11 @@ from contextlib import nullcontext
 
 import torch
 
-from sa_ah_lib.controls import check_rule, rule_weights
+from sa_ah_lib import rules
 from sa_ah_lib.upstream.decoding import check_padding
+from sa_ah_lib.upstream.entropy_tap import EntropyTap
 from sa_ah_lib.upstream.hooks import (
     BATCH_KEYS,
-    EntropyTap,
     HookNotCalledError,
     PrivateHooks,
     check_arguments,
@@ -27,7 +27,6 @@ from sa_ah_lib.upstream.hooks import (
 from sa_ah_lib.upstream.versions import remedy
 from sa_ah_lib.weighting import (
     DENOMINATORS,
-    SCOPES,
     check_top_k,
     discounted_rollouts,
     group_normalized,
@@ -66,13 +65,16 @@ def sa_ah_trainer_class(base=None):
 class TokenWeighted(PrivateHooks):
     """GRPO whose policy term is weighted token by token (Eq. 6, 8 and 9).
 
-    To try a rule of your own, override ``token_weights``.
+    To try a rule of your own, pass it as ``rule`` (see ``rules``) or override ``token_weights``.
 
     Args:
-        alpha: strength of the discount, finite. 0 is GRPO (Eq. 5).
-        scope: "none" (GRPO), "all" (AH-GRPO), "negative" (SA-AH-GRPO) or "positive" (its mirror).
-        rule: "cumulative" (Eq. 5) or one of its controls, see ``controls.RULES``.
-        denominator: "group" (Eq. 6 and 9), "batch" or "sequence" (Eq. 2); see ``weighting.group_normalized``.
+        alpha: strength of the discount of the paper's rule and its controls, finite; 0.5 when None. 0 is GRPO (Eq. 5).
+        scope: the rollouts they discount: "none" (GRPO), "all" (AH-GRPO), "negative" (SA-AH-GRPO, when None) or
+            "positive" (its mirror).
+        rule: a name in ``rules.RULES``, by default "cumulative" (Eq. 5), or a ``rules.Rule``.
+        rule_parameters: {parameter: value} of a rule that does not take alpha and scope; its defaults when None.
+        denominator: "group" (Eq. 6 and 9), "batch", "sequence" (Eq. 2) or "tokens" (TRL's own); see
+            ``weighting.group_normalized``.
         entropy_top_k: K of the top-K entropy (Table 1), or None for the exact one, which costs nothing.
         reward_threshold: groups whose rewards have a standard deviation below this carry no signal: their
             advantages are set to 0. Our reading of Table 1's "reward threshold"; 0 switches it off.
@@ -85,25 +87,23 @@ class TokenWeighted(PrivateHooks):
     def __init__(
         self,
         *args,
-        alpha=0.5,
-        scope="negative",
+        alpha=None,
+        scope=None,
         denominator="group",
         entropy_top_k=500,
         reward_threshold=0.15,
         rule="cumulative",
+        rule_parameters=None,
         **kwargs,
     ):
-        if not math.isfinite(alpha):
-            raise ValueError(f"alpha must be a finite number. Got {alpha}.")
-        if scope not in SCOPES or denominator not in DENOMINATORS:
-            raise ValueError(
-                f"scope must be in {SCOPES}, denominator in {DENOMINATORS}. Got {scope!r}, {denominator!r}."
-            )
+        if denominator not in DENOMINATORS:
+            raise ValueError(f"denominator must be in {DENOMINATORS}. Got {denominator!r}.")
         if not 0 <= reward_threshold < math.inf:
             raise ValueError(f"reward_threshold must be at least 0 and finite. Got {reward_threshold}.")
-        check_rule(rule, alpha)
-        self.alpha, self.scope, self.denominator, self.rule = alpha, scope, denominator, rule
-        self.reward_threshold = reward_threshold
+        self._rule = rules.find(rule)
+        self.rule, self.rule_parameters = self._rule.record.name, dict(rule_parameters or {})
+        self.alpha, self.scope = self._rule.strength(alpha, scope, self.rule_parameters)
+        self.denominator, self.reward_threshold = denominator, reward_threshold
         forget_reference(kwargs.get("model", args[0] if args else None))
         super().__init__(*args, **kwargs)
         check_instance(self)
@@ -111,8 +111,9 @@ class TokenWeighted(PrivateHooks):
         check_padding(self)
         vocabulary = self._policy.get_output_embeddings().weight.shape[0]
         self._log_vocabulary = math.log(vocabulary)
-        exact = check_top_k(entropy_top_k) is None or entropy_top_k >= vocabulary
-        self._tap = None if exact else EntropyTap(entropy_top_k, self.args.temperature)
+        self._exact = check_top_k(entropy_top_k) is None or entropy_top_k >= vocabulary
+        tapped = not self._exact or "log_probs" in self._rule.record.inputs
+        self._tap = EntropyTap(entropy_top_k, self.args.temperature) if tapped else None
         self._tap_logged = False
         self._micro_batch = None
         self._sums = None
@@ -124,20 +125,43 @@ class TokenWeighted(PrivateHooks):
 
     def token_weights(self, entropy, mask, advantages):
         """The rule: (B, T) weights from normalised entropies (B, T), the mask (B, T) and advantages (B,)."""
-        groups = self._micro_batch["groups"]
-        # The step's own seed: a resumed run shuffles as an unbroken one. Torch's generator reads its low 32 bits only.
-        seed = (1_000_003 * self.args.seed + self.state.global_step) % 2**32
-        return rule_weights(entropy, mask, advantages, groups, self.alpha, self.scope, self.rule, seed)
+        batch, order = self.rollout_batch(entropy, mask, advantages)
+        strength = {"alpha": self.alpha, "scope": self.scope} if self._rule.record.takes_scope else {}
+        weights = self._rule(batch, **strength, **self.rule_parameters)
+        return torch.ones_like(weights).scatter(1, order, weights)
+
+    def rollout_batch(self, entropy, mask, advantages):
+        """The micro-batch in training as ``rules.RolloutBatch``, and the columns of ``mask`` it comes from."""
+        known = {key: self._micro_batch.get(key) for key in ("groups", "rewards", "nats", "sampled_ids", "log_probs")}
+        return rules.left_aligned(
+            entropy, mask, advantages, **known,
+            log_vocabulary=self._log_vocabulary,
+            progress=self.state.global_step / max(1, self.state.max_steps),
+            # A resumed run draws as an unbroken one. Torch's generator reads a seed's low 32 bits only.
+            seed=(1_000_003 * self.args.seed + self.state.global_step) % 2**32,
+            gather=self._of_all_processes,
+        )  # fmt: skip
+
+    def _of_all_processes(self, values):
+        padded = self.accelerator.pad_across_processes(values, dim=0, pad_index=math.nan)
+        joined = self.accelerator.gather(padded)
+        return joined[~joined.isnan()]
 
     def get_high_entropy_mask(self, entropies, mask, threshold):
         """TRL's hook: entropies in nats (B, T) and the loss mask (B, T) in, the policy term's factors (B, T) out."""
         batch = self._micro_batch
         if batch is None:
             raise RuntimeError("get_high_entropy_mask was called outside compute_loss, so the advantages are unknown.")
-        if self._tap is None:
+        here = (self._policy, entropies, mask, self._real_tokens(batch), self._log_vocabulary)
+        if (ids := rules.sampled_ids(batch["completion_ids"], batch["completion_mask"], mask)) is not None:
+            batch["sampled_ids"] = ids
+            if "log_probs" in self._rule.record.inputs:
+                batch["log_probs"] = self._tap.log_probs(*here, ids)
+        if self._exact:
+            batch["nats"] = entropies.detach().float()
             entropy = (entropies.detach().float() / self._log_vocabulary).clamp(0.0, 1.0)
         else:
-            entropy = self._tap.entropies(self._policy, entropies, mask, self._real_tokens(batch), self._log_vocabulary)
+            entropy = self._tap.entropies(*here)
         weights = self.token_weights(entropy, mask, batch["advantages"])
         self.last_rollouts = {**batch, "entropy": entropy, "weights": weights, "mask": mask}
         if self.model.training:

@@ -5,13 +5,12 @@ tokens and 0 on padding; an *entropy* is the normalised one of Eq. 3, in [0, 1],
 Every function here but ``reference_loss`` runs without gradients: a weight is a constant of the loss.
 """
 
-import functools
 import math
 
 import torch
 
 SCOPES = ("none", "all", "negative", "positive")
-DENOMINATORS = ("group", "batch", "sequence")
+DENOMINATORS = ("group", "batch", "sequence", "tokens")
 
 
 @torch.no_grad()
@@ -40,57 +39,6 @@ def normalized_entropy(logits, top_k=500):
     # xlogy-like guard: p = 0 gives log p = -inf, and its term of the sum is 0.
     terms = torch.where(log_probs == -math.inf, 0.0, log_probs.exp() * log_probs)
     return (-terms.sum(-1) / math.log(vocabulary)).clamp(0.0, 1.0)  # (...,)
-
-
-@torch.no_grad()
-def hidden_state_entropy(hidden, lm_head, top_k=500, bias=None, temperature=1.0, max_elements=1 << 24):
-    """``normalized_entropy`` straight from hidden states, a chunk of rows at a time.
-
-    The (rows, V) logits never exist at once: at most ``max_elements`` of them do. They are float32 whatever the head's
-    type and whatever autocast is on: rounded to bfloat16 they move a low entropy by some percent.
-
-    Args:
-        hidden: (N, D) last hidden states; rounded to the head's type, as the head itself takes them.
-        lm_head: (V, D) output embedding; bias: (V,) or None.
-        temperature: the sampling temperature, > 0.
-
-    Returns:
-        (N,) float32 in [0, 1].
-    """
-    if hidden.dim() != 2 or lm_head.dim() != 2 or hidden.shape[1] != lm_head.shape[1]:
-        raise ValueError(
-            f"hidden must have shape (N, D) and lm_head (V, D). Got {tuple(hidden.shape)} and {tuple(lm_head.shape)}."
-        )
-    if not temperature > 0:
-        raise ValueError(f"temperature must be above 0. Got {temperature}.")
-    rows = max(1, max_elements // lm_head.shape[0])
-    chunks = []
-    with torch.autocast(hidden.device.type, enabled=False):
-        for part in hidden.split(rows):
-            logits = _float32_logits(part.to(lm_head.dtype), lm_head, max_elements)  # (rows, V)
-            logits = logits if bias is None else logits + bias.float()
-            chunks.append(normalized_entropy(logits / temperature, top_k))
-    return torch.cat(chunks) if chunks else hidden.new_zeros(0, dtype=torch.float32)  # (N,)
-
-
-def _float32_logits(states, head, max_elements):
-    if states.dtype not in (torch.bfloat16, torch.float16):
-        return (states @ head.T).float()
-    if _multiplies_to_float32(states.device, states.dtype):
-        return torch.mm(states, head.T, out_dtype=torch.float32)
-    # Elsewhere from float32 copies, of a slice of the head at a time: a copy of all of it can be a gigabyte.
-    slices = head.split(max(1, max_elements // head.shape[1]))
-    return torch.cat([states.float() @ part.float().T for part in slices], dim=1)
-
-
-@functools.cache
-def _multiplies_to_float32(device, dtype):
-    """Whether this device multiplies this half type into float32: CUDA only, and bfloat16 not on a T4."""
-    try:
-        square = torch.ones(8, 8, device=device, dtype=dtype)
-        return torch.mm(square, square, out_dtype=torch.float32).dtype == torch.float32
-    except (RuntimeError, TypeError):  # also NotImplementedError; torch before 2.8 has no out_dtype
-        return False
 
 
 @torch.no_grad()
@@ -172,10 +120,11 @@ def group_normalized(weights, mask, groups, denominator="group"):
 
     - "group": mean over groups of sum(w l m) / sum(w m) within each group (Eq. 6 and 9);
     - "batch": one such ratio over the whole micro-batch;
-    - "sequence": mean over rollouts of sum_t(w l m) / |o_i| (Eq. 2; |o_i| counts tokens, not weights).
+    - "sequence": mean over rollouts of sum_t(w l m) / |o_i| (Eq. 2; |o_i| counts tokens, not weights);
+    - "tokens": sum(w l m) / sum(m) over the micro-batch, TRL's own: e = w m. A smaller mean weight is a smaller step.
 
     A group, batch or rollout without a single token contributes 0 and still counts in the mean, so that the
-    value does not depend on how rollouts are split into micro-batches.
+    value of "group" and "sequence" does not depend on how rollouts are split into micro-batches.
 
     Args:
         weights, mask: (B, T).
@@ -190,6 +139,8 @@ def group_normalized(weights, mask, groups, denominator="group"):
         raise ValueError(f"groups must have shape ({mask.shape[0]},). Got {tuple(groups.shape)}.")
     mask = mask.float()
     weighted = weights.float() * mask  # (B, T)
+    if denominator == "tokens":
+        return weighted
     tokens = mask.sum()
     if denominator == "sequence":
         return weighted * tokens / (mask.shape[0] * mask.sum(1, keepdim=True).clamp(min=1.0))
@@ -243,6 +194,8 @@ def reference_loss(
 
     if denominator == "sequence":
         parts = [weighted_mean([i], max(1, len(tokens[i]))) for i in rollouts]
+    elif denominator == "tokens":
+        parts = [weighted_mean(rollouts, max(1, sum(len(row) for row in tokens)))]
     else:
         labels = [int(g) if denominator == "group" else 0 for g in groups]
         sets = [[i for i in rollouts if labels[i] == label] for label in sorted(set(labels))]

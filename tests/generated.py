@@ -76,7 +76,7 @@ def lineage(tiny):
 
 def layouts(tiny):
     """{case: worst error} and {case: shapes of the hidden states} of ``CASES``."""
-    from sa_ah_lib.upstream.hooks import EntropyTap
+    from sa_ah_lib.upstream.entropy_tap import EntropyTap
 
     shapes, states = [], EntropyTap._predicting_states
 
@@ -124,6 +124,27 @@ def combinations(tiny):
         loss, gradients = tiny.mean(found)
         summed = loss * steps, {key: value * steps for key, value in gradients.items()}
         report[name] = tiny.worst_error(summed, wanted)
+    return report
+
+
+def rules(tiny):
+    """{rule: worst error} under every published rule, against plain loops; log-probabilities in every layout."""
+    from rules_by_loops import LOOPS
+
+    from sa_ah_lib import rulebook
+
+    report = {}
+    for name in LOOPS:
+        asks = "log_probs" in rulebook.get(name).inputs
+        for layout in LAYOUTS if asks else ("packed",):
+            os.environ.pop("UNSLOTH_GRPO_SEQ_PACKING", None)
+            os.environ.update(LAYOUTS[layout])
+            make = lambda layout=layout, **rest: build(tiny, tiny.model(), **rest)  # noqa: E731
+            made, batch, wanted = tiny.rule_case(make, name, old_noise=0.3)
+            made.args.unsloth_grpo_mini_batch = 4 if layout == "chunks" else 1
+            found = [tiny.loss_and_gradients(made, tiny.in_unsloths_layout(batch)) for _ in range(2)]
+            report[f"{name}, {layout}"] = max(tiny.worst_error(f, wanted) for f in found)
+    os.environ.pop("UNSLOTH_GRPO_SEQ_PACKING", None)
     return report
 
 

@@ -10,10 +10,12 @@ import shutil
 
 import torch
 from datasets import Dataset
+from rules_by_loops import LOOPS, on_columns, rollouts_of, some_grams
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
+from sa_ah_lib import rulebook
 from sa_ah_lib.trainer import GROUP_KEY, REWARD_KEY, sa_ah_trainer_class
 from sa_ah_lib.upstream.hooks import SEAM_ARGUMENTS
 from sa_ah_lib.weighting import reference_loss
@@ -260,13 +262,13 @@ class Reference:
         self.parameters = {n: p for n, p in double.named_parameters() if p.requires_grad}
         self.log_probs, self.entropy = scores(double, batch, top_k, temperature)
 
-    def __call__(self, *, alpha, scope, denominator="group", beta=0.0, epsilon=0.2):
+    def __call__(self, *, alpha=0.0, scope="none", denominator="group", beta=0.0, epsilon=0.2, weights=None):
         """The loss as a float and {parameter name: float64 gradient}."""
         batch, current = self.batch, self.log_probs.detach()
         loss = reference_loss(
             self.log_probs, batch.get("old_per_token_logps", current), batch.get("ref_per_token_logps", current),
             self.entropy, batch["completion_mask"], batch["advantages"], batch[GROUP_KEY],
-            alpha=alpha, scope=scope, denominator=denominator, epsilon=epsilon, beta=beta,
+            alpha=alpha, scope=scope, denominator=denominator, epsilon=epsilon, beta=beta, weights=weights,
         )  # fmt: skip
         found = torch.autograd.grad(loss, list(self.parameters.values()), retain_graph=True, allow_unused=True)
         pairs = zip(self.parameters.items(), found, strict=True)
@@ -276,6 +278,35 @@ class Reference:
 def reference(policy, batch, *, top_k=None, temperature=1.0, **rule):
     """One rule's ``Reference``: the loss as a float and {parameter name: float64 gradient}."""
     return Reference(policy, batch, top_k, temperature)(**rule)
+
+
+def rule_case(build, name, old_noise=None):
+    """A trainer under a published rule, a micro-batch, and the loss and gradients that plain loops give its rule.
+
+    Args:
+        build: called with ``trainer``'s arguments but the directory; name: of a rule in ``rules_by_loops.LOOPS``.
+    """
+    batch = micro_batch(left=1, right=2)
+    # Successes and failures of a group must share some tokens, or the rules that look for them find none.
+    batch["completion_ids"][:, :2] = torch.where(batch["completion_mask"][:, :2] > 0, 7, PAD)
+    ids, mask, record = batch["completion_ids"], batch["completion_mask"], rulebook.get(name)
+    # A random model is unsure everywhere: at their defaults these two give every token the same weight.
+    given = {
+        "hicra": {"grams": some_grams(ids, mask)}, "tr_grpo": {"temperature": 0.02},
+        "gtpo_conflict": {"entropy_limit": 9.0},
+    }.get(name, {})  # fmt: skip
+    made = build(
+        rule=name, rule_parameters=given, denominator=record.denominator, entropy_top_k=None, config={"beta": 0.04}
+    )
+    batch = with_logps(batch, made.model, old_noise=old_noise)
+    reference = Reference(made.model, batch)
+    rollouts = rollouts_of(
+        reference.entropy, mask, batch["advantages"].double(), batch[GROUP_KEY], math.log(VOCABULARY), ids,
+        reference.log_probs.detach(),
+    )  # fmt: skip
+    weights = on_columns(LOOPS[name](rollouts, **given), mask)
+    assert weights[mask.bool()].std() > 1e-3, "a case that the rule does not change"
+    return made, batch, reference(denominator=record.denominator, beta=0.04, weights=weights)
 
 
 def mean(pairs):

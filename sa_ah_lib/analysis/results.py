@@ -231,8 +231,9 @@ def families(results):
     chosen = []
     for members in groups.values():
         members = sorted(members, key=lambda r: (order.index(r.config.method), r.config.alpha, -_preference(r)))
-        kept = {(r.config.method, r.config.alpha, r.config.rule): r for r in reversed(members)}
-        chosen.append(tuple(r for r in members if kept[r.config.method, r.config.alpha, r.config.rule] is r))
+        method = lambda r: tuple(getattr(r.config, name) for name in METHOD_FIELDS)  # noqa: E731
+        kept = {method(r): r for r in reversed(members)}
+        chosen.append(tuple(r for r in members if kept[method(r)] is r))
     chosen.sort(key=lambda members: (members[0].config.scale, -len(members), members[0].config.seed))
     names = [Family(members).name for members in chosen]
     return [

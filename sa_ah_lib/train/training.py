@@ -138,6 +138,7 @@ def build_trainer(config, loaded, splits, log, directory, progress=True, report_
         alpha=config.alpha,
         scope=config.scope,
         rule=config.rule,
+        rule_parameters=dict(config.rule_parameters),
         denominator=config.denominator,
         entropy_top_k=config.entropy_top_k,
         reward_threshold=config.reward_threshold,

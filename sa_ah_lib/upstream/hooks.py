@@ -7,7 +7,6 @@ that name what an upgrade changed (``PROBES``). The settings that route the loss
 
 import inspect
 import sys
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +15,9 @@ import torch
 from sa_ah_lib.upstream.decoding import own_rules_off
 from sa_ah_lib.upstream.settings import SEAM_ARGUMENTS, check_arguments
 from sa_ah_lib.upstream.versions import UpstreamChangedError, remedy
-from sa_ah_lib.weighting import hidden_state_entropy
 
 __all__ = [
-    "BATCH_KEYS", "PROBES", "REFERENCE", "SEAM_ARGUMENTS", "EntropyTap", "HookNotCalledError", "PrivateHooks", "Probe",
+    "BATCH_KEYS", "PROBES", "REFERENCE", "SEAM_ARGUMENTS", "HookNotCalledError", "PrivateHooks", "Probe",
     "UpstreamChangedError", "check_arguments", "check_batch", "check_instance", "check_upstream", "forget_reference",
 ]  # fmt: skip
 
@@ -169,97 +167,3 @@ PROBES = (
     Probe("rows of a micro-batch", "rollouts would be trained with another's group and reward", _rows_stay_together),
 )
 """Looked at whenever the trainer's class is made, by notebook 00 and by the tests."""
-
-
-class EntropyTap:
-    """Top-K entropies from the hidden states of the loss's own forward pass, at no second forward.
-
-    A forward hook on the decoder keeps its last hidden states (detached) while the loss is computed. They come in
-    one of two layouts: rows padded to prompt + completion columns, as TRL and Unsloth's fallback have them, or
-    Unsloth's packed one, every row's tokens end to end in a single row. ``entropies`` checks on the first call
-    that it read them right, by recomputing the exact entropy at some tokens and comparing it with the trainer's own.
-    ``difference`` is what it found then: mean absolute difference over mean entropy, or None before.
-    """
-
-    def __init__(self, top_k, temperature):
-        self.top_k = top_k
-        self.temperature = temperature
-        self._hidden = []
-        self.difference = None
-
-    @contextmanager
-    def listening(self, model):
-        """Record the decoder's last hidden states of every forward of ``model`` inside the block."""
-        handle = model.get_decoder().register_forward_hook(self._keep)
-        try:
-            yield
-        finally:
-            handle.remove()
-            self._hidden.clear()
-
-    def _keep(self, module, inputs, output):
-        hidden = output[0] if isinstance(output, tuple) else output.last_hidden_state
-        self._hidden.append(hidden.detach())
-
-    @torch.no_grad()
-    def entropies(self, model, exact_nats, mask, real, log_vocabulary):
-        """Top-K normalised entropies, (B, T) float32 with 0 on padding.
-
-        Args:
-            exact_nats: (B, T) exact entropies in nats as the trainer computed them; mask: (B, T).
-            real: (B, columns of prompt and completion) true where a token is not padding.
-
-        Raises:
-            RuntimeError: the recorded hidden states do not reproduce ``exact_nats``.
-        """
-        tokens = mask.bool()
-        hidden = self._predicting_states(tokens, real.bool())  # (tokens, D)
-        head = model.get_output_embeddings()
-        score = lambda rows, top_k: hidden_state_entropy(rows, head.weight, top_k, head.bias, self.temperature)  # noqa: E731
-        if self.difference is None and len(hidden):
-            expected = exact_nats[tokens][:256].float() / log_vocabulary
-            self.difference = self._agreement(score(hidden[:256], None), expected)
-        entropy = torch.zeros(tokens.shape, dtype=torch.float32, device=hidden.device)
-        entropy[tokens] = score(hidden, self.top_k)
-        return entropy
-
-    def _agreement(self, rebuilt, expected):
-        """Mean absolute difference over mean entropy; raises where it is as large as another token's would be."""
-        apart, mean = (rebuilt - expected).abs().mean().item(), expected.mean().item()
-        # Logits rounded to bfloat16 move low entropies by some percent; a layout off by one, by nearly all of the mean.
-        by_one = (expected - expected.roll(1)).abs().mean().item()
-        if not apart <= max(0.02 * mean, 0.25 * by_one) + 1e-4:
-            seen = f"recomputed entropies that differ from the loss's own by {apart:.4f} at a mean of {mean:.4f}"
-            raise RuntimeError(self._complaint(seen))
-        return apart / max(mean, 1e-9)
-
-    def _predicting_states(self, tokens, real):
-        """(tokens, D): for each true place of ``tokens`` (B, T), the state at the position before it."""
-        rows, width = real.shape
-        row, column = tokens.nonzero(as_tuple=True)
-        column = column + width - tokens.shape[1] - 1
-        padded = self._last_rows(rows, width)
-        if padded is not None:
-            return padded[row, column]
-        # Unsloth packs row after row without padding; the rows it forwards next only verify the packed one.
-        lengths = real.sum(1)
-        packed = [part for part in self._hidden if part.shape[:2] == (1, int(lengths.sum()))]
-        if not packed or (column >= lengths[row] - 1).any():
-            raise RuntimeError(self._complaint(f"saw hidden states of shapes {[tuple(h.shape) for h in self._hidden]}"))
-        return packed[-1][0, (lengths.cumsum(0) - lengths)[row] + column]
-
-    def _last_rows(self, rows, width):
-        """The last recorded forwards joined to (rows, width, D), or None where they are not padded to ``width``."""
-        parts = []
-        for part in reversed(self._hidden):
-            if part.shape[1] != width or rows <= 0:
-                break
-            parts.insert(0, part)
-            rows -= part.shape[0]
-        return torch.cat(parts) if rows == 0 else None
-
-    def _complaint(self, seen):
-        return (
-            f"The top-K entropy needs the decoder's hidden states in the loss's own layout, but {seen}. "
-            "Use entropy_top_k=None (exact, and free), or an installed set that notebook 00 reports as tested."
-        )

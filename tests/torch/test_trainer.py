@@ -14,8 +14,8 @@ import trl.trainer.utils  # noqa: E402
 from trl.trainer.grpo_trainer import GRPOTrainer  # noqa: E402
 
 from sa_ah_lib.trainer import GROUP_KEY, REWARD_KEY, sa_ah_trainer_class  # noqa: E402
+from sa_ah_lib.upstream.entropy_tap import EntropyTap  # noqa: E402
 from sa_ah_lib.upstream.hooks import (  # noqa: E402
-    EntropyTap,
     HookNotCalledError,
     PrivateHooks,
     UpstreamChangedError,
@@ -304,11 +304,14 @@ def test_top_k_beyond_the_vocabulary_needs_no_tap(build, top_k):
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
-        ({"alpha": math.inf}, "alpha must be a finite number. Got inf"),
-        ({"scope": "some"}, "Got 'some', 'group'"),
+        ({"alpha": math.inf}, "alpha of rule 'cumulative' must be a finite number. Got inf"),
+        ({"scope": "some"}, "scope of rule 'cumulative' must be one of .*negative.* Got 'some'"),
         ({"rule": "linear"}, "rule must be one of .* Got 'linear'"),
-        ({"rule": "scalar", "alpha": -0.1}, "alpha must be at least 0 for the control rule 'scalar'.* Got -0.1"),
-        ({"denominator": "token"}, "Got 'negative', 'token'"),
+        ({"rule": "scalar", "alpha": -0.1}, "alpha of rule 'scalar' must be in .*Got -0.1"),
+        ({"rule": "gtpo", "alpha": 0.5}, "'gtpo' does not take alpha and scope but .*bonus.* Got alpha 0.5"),
+        ({"rule": "gtpo", "alpha": None, "rule_parameters": {"beta": 1}}, "'gtpo' has the parameters .* Got .'beta'."),
+        ({"rule_parameters": {"bonus": 1}}, "rule 'cumulative' has the parameters .*alpha.* Got .'bonus'."),
+        ({"denominator": "token"}, "denominator must be in .*tokens.* Got 'token'"),
         ({"reward_threshold": -0.1}, "at least 0 and finite. Got -0.1"),
         ({"entropy_top_k": 0}, "at least 1, or None.* Got 0"),
         ({"config": {"top_entropy_quantile": 1.0}}, "below 1, or TRL never asks .* Got 1.0"),

@@ -9,11 +9,11 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
+from sa_ah_lib.upstream.entropy_tap import hidden_state_entropy
 from sa_ah_lib.weighting import (  # noqa: E402
     DENOMINATORS,
     SCOPES,
     group_normalized,
-    hidden_state_entropy,
     horizon_weights,
     normalized_entropy,
     reference_loss,
@@ -233,7 +233,7 @@ def test_sa_equals_ah_when_every_advantage_is_negative_and_grpo_when_none_is(see
 
 
 def named_mean(weights, mask, loss, groups, denominator):
-    """The three denominators from their definitions, with loops."""
+    """The named denominators from their definitions, with loops."""
     cells = lambda rows: [(i, t) for i in rows for t in range(mask.shape[1]) if mask[i, t]]  # noqa: E731
 
     def ratio(rows):
@@ -246,6 +246,8 @@ def named_mean(weights, mask, loss, groups, denominator):
     if denominator == "group":
         labels = sorted(set(groups.tolist()))
         return sum(ratio([i for i in rows if groups[i] == g]) for g in labels) / len(labels)
+    if denominator == "tokens":
+        return sum(weights[i, t].item() * loss[i, t].item() for i, t in cells(rows)) / max(1, len(cells(rows)))
     means = [
         sum(weights[i, t].item() * loss[i, t].item() for _, t in cells([i])) / max(1, int(mask[i].sum())) for i in rows
     ]
@@ -256,7 +258,7 @@ def named_mean(weights, mask, loss, groups, denominator):
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 10**6), rows=st.integers(1, 6), columns=st.integers(1, 6), groups=st.integers(1, 3))
 def test_folded_weights_give_the_named_denominator(denominator, seed, rows, columns, groups):
-    """Eq. 6 and 9 (group), one sum (batch) and Eq. 2 (sequence) out of a loss that is sum(e l m) / sum(m)."""
+    """Eq. 6 and 9, one sum, Eq. 2 and TRL's own count out of a loss that is sum(e l m) / sum(m)."""
     entropy, mask, advantages, labels = random_case(seed, rows, columns, groups)
     loss = torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed + 1))
     weights = rollout_weights(entropy, mask, advantages, 0.8, "negative")
@@ -281,7 +283,7 @@ def test_empty_rows_groups_and_masks_give_zero_and_stay_finite(denominator):
     mask = torch.tensor([[1, 1, 0], [0, 0, 0], [0, 0, 0], [0, 0, 0]])
     folded = group_normalized(weights, mask, groups, denominator)
     # The two tokens' mean is 1; half of the groups and a quarter of the rollouts have any.
-    expected = {"group": 0.5, "batch": 1.0, "sequence": 0.25}[denominator]
+    expected = {"group": 0.5, "batch": 1.0, "sequence": 0.25, "tokens": 1.0}[denominator]
     assert ((folded * mask).sum() / mask.sum()).item() == pytest.approx(expected)
     empty = group_normalized(weights, torch.zeros_like(mask), groups, denominator)
     assert torch.equal(empty, torch.zeros(4, 3))
@@ -323,6 +325,7 @@ def test_reference_loss_worked_by_hand():
     assert call(scope="none", beta=0.0) == pytest.approx(-(1.2 - 2.5) / 3)
     c = math.exp(-0.3)
     assert call(scope="all", beta=0.0) == pytest.approx(-(1.2 * c - 1.5 * a - b) / (c + a + b))
+    assert call(scope="negative", beta=0.0, denominator="tokens") == pytest.approx(-(1.2 - 1.5 * a - b) / 3)
     assert call(scope="negative", beta=0.0, denominator="sequence") == pytest.approx(-(1.2 - (1.5 * a + b) / 2) / 2)
     groups = torch.tensor([4, 2])
     assert call(scope="negative", beta=0.0) == pytest.approx(-(1.2 - (1.5 * a + b) / (a + b)) / 2)

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from sa_ah_lib.config import CONTROLS, METHOD_LABELS, METHODS, RULES, SCALES, RunConfig, preset
+from sa_ah_lib import rulebook
+from sa_ah_lib.config import CONTROLS, METHOD_LABELS, METHODS, SCALES, RunConfig, preset
 
 # Table 1 and Sections 4.1 to 4.3 as printed, under this project's field names.
 TABLE_1 = {
@@ -53,6 +54,8 @@ def test_every_preset_loads(scale, method):
     assert (config.scope, config.alpha, config.steps) == SECTION_4_3[method]
 
 
+GTPO = {"rule": "gtpo", "method": "grpo", "scope": "none", "alpha": 0.0}
+
 # One row a rule: the changes that break it, and what the message must expect and quote.
 BROKEN = [
     ({"scale": "qwen-7b"}, "scale must be one of", "'qwen-7b'"),
@@ -62,6 +65,12 @@ BROKEN = [
     ({"rule": "linear"}, "rule must be one of", "'linear'"),
     ({"rule": "scalar", "scope": "none", "alpha": 0.0}, "a control rule needs a scope", "'scalar' with 'none'"),
     ({"rule": "scalar", "alpha": -0.5}, "an alpha of at least 0", "and -0.5"),
+    ({"rule": "gtpo"}, "rule 'gtpo' does not know scope and alpha: use method 'grpo'", "Got scope 'negative'"),
+    ({"rule_parameters": {"bonus": 1.0}}, "rule 'cumulative' has the parameters ['alpha', 'scope']", "Got ['bonus']"),
+    ({"rule_parameters": {"alpha": 1.0}}, "alpha of rule 'cumulative' is a field of its own", "set alpha"),
+    ({"rule_parameters": 3}, "rule_parameters must be a dictionary", "Got 3"),
+    ({**GTPO, "rule_parameters": {"bonus": -1}}, "bonus of rule 'gtpo' must be in [0.0, inf]", "Got -1.0"),
+    ({**GTPO, "rule_parameters": {"bonus": "x"}}, "bonus of rule 'gtpo' must be a finite number", "Got 'x'"),
     ({"denominator": "token"}, "denominator must be one of", "'token'"),
     ({"system_prompt": "xml"}, "system_prompt must be one of", "'xml'"),
     *[({name: 0}, f"{name} must be at least 1", "Got 0") for name in (
@@ -158,6 +167,8 @@ def other_value(name, value):
         "lora_dropout": 0.1, "prompts_per_step": 8, "model": "other", "dataset": "chain_sum",
         "gradient_accumulation_steps": 4, "rule": "scalar",
     }  # fmt: skip
+    if name == "rule_parameters":
+        return {"bonus": 0.2}
     if name in chosen:
         return chosen[name]
     return not value if isinstance(value, bool) else value + 1
@@ -166,10 +177,33 @@ def other_value(name, value):
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(RunConfig)])
 def test_run_id_differs_by_any_field(name):
     """Two runs of one id: the second would be read from the first one's logs."""
-    config = RunConfig()
+    config = RunConfig(**(GTPO if name == "rule_parameters" else {}))
     changed = config.replace(**{name: other_value(name, getattr(config, name))})
     assert changed.run_id != config.run_id
     assert changed.replace(**{name: getattr(config, name)}).run_id == config.run_id
+
+
+def test_parameters_of_a_rule_are_part_of_a_run(tmp_path):
+    """One run under two ids, two under one, or n-grams that JSON turned into something else."""
+    usual = preset("micro-s", "grpo", rule="gtpo", denominator="tokens")
+    assert usual.replace(rule_parameters={"bonus": 0.1}) == usual, "a default that is said is still the default"
+    one, two = (usual.replace(rule_parameters={"bonus": x, "base": 2}) for x in (1, 1.0))
+    assert one.run_id == two.run_id != usual.run_id and hash(one) == hash(two)
+    assert one.to_dict()["rule_parameters"] == {"base": 2.0, "bonus": 1.0}
+    hicra = usual.replace(rule="hicra", rule_parameters={"grams": [[1, 2], [3]]})
+    hicra.to_json(tmp_path / "config.json")
+    assert RunConfig.from_json(tmp_path / "config.json") == hicra
+    assert hicra.rule_parameters == (("grams", ((1, 2), (3,))),)
+    assert hicra.replace(rule="gtpo") == usual, "another rule starts with its own parameters"
+    assert one.sibling("sa-ah-grpo") == preset("micro-s", "sa-ah-grpo", denominator="tokens")
+    assert not usual.has_own_rule and preset("micro-s", "grpo").has_own_rule
+
+
+def test_every_rule_of_the_book_can_be_configured():
+    """A rule that no configuration can name."""
+    for name, record in rulebook.RECORDS.items():
+        method = "sa-ah-grpo" if record.takes_scope else "grpo"
+        assert preset("micro-s", method, rule=name, denominator=record.denominator).rule == name
 
 
 def test_run_id_is_readable_and_the_same_everywhere():
@@ -253,7 +287,8 @@ def test_controls_differ_from_sa_ah_grpo_in_one_thing():
     for method in CONTROLS:
         changed = {name for name, value in preset("micro-s", method).to_dict().items() if sa[name] != value}
         assert len(changed - {"method"}) == 1
-    assert {METHODS[method].get("rule", "cumulative") for method in METHODS} == set(RULES)
+    scoped = {name for name, record in rulebook.RECORDS.items() if record.takes_scope}
+    assert {METHODS[method].get("rule", "cumulative") for method in METHODS} == scoped
     assert list(METHODS)[:4] == ["zero-shot", "grpo", "ah-grpo", "sa-ah-grpo"]
     assert list(METHOD_LABELS) == list(METHODS) and len(set(METHOD_LABELS.values())) == len(METHODS)
 

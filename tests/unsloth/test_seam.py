@@ -19,6 +19,7 @@ import pytest
 pytest.importorskip("trl")
 
 from generated import CASES, COMBINATIONS, LAYOUTS  # noqa: E402
+from rules_by_loops import LOOPS  # noqa: E402
 
 from sa_ah_lib.upstream import vllm
 from sa_ah_lib.upstream.hooks import PROBES, UpstreamChangedError  # noqa: E402
@@ -238,7 +239,7 @@ def test_the_tap_reads_both_layouts(layout):
     import tiny
     import torch
 
-    from sa_ah_lib.upstream.hooks import EntropyTap
+    from sa_ah_lib.upstream.entropy_tap import EntropyTap
 
     policy, batch = tiny.model(), tiny.micro_batch(right=1)
     ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1)
@@ -275,6 +276,13 @@ def test_the_tap_reads_both_layouts(layout):
         found[mask.bool()], wanted[batch["completion_mask"].bool()].float(), rtol=1e-4, atol=1e-5
     )
     assert (found[mask == 0] == 0).all()
+    sampled = torch.zeros(mask.shape, dtype=torch.long)
+    sampled[mask.bool()] = batch["completion_ids"][batch["completion_mask"].bool()]
+    log_vocabulary = float(torch.log(torch.tensor(float(tiny.VOCABULARY))))
+    found = tap.log_probs(policy, nats, mask, real, log_vocabulary, sampled)
+    wanted = tiny.scores(policy, batch)[0].detach()[batch["completion_mask"].bool()].float()
+    torch.testing.assert_close(found[mask.bool()], wanted, rtol=1e-4, atol=1e-5)
+    assert (found[mask == 0] == 0).all()
 
 
 @pytest.fixture(scope="module")
@@ -298,7 +306,7 @@ def tapped(policy, hidden, entropy, top_k=500):
 
     import torch
 
-    from sa_ah_lib.upstream.hooks import EntropyTap
+    from sa_ah_lib.upstream.entropy_tap import EntropyTap
 
     tap, log_vocabulary = EntropyTap(top_k, 1.0), math.log(policy.config.vocab_size)
     tap._hidden = [hidden]
@@ -343,8 +351,8 @@ def test_a_layout_off_by_one_is_noticed_at_low_entropy(peaked, shift):
 # Float32 against float64; the worst case measured is in the report this file makes of a run.
 TOLERANCE = 1e-5
 SECTIONS = (
-    "lineage", "layouts", "combinations", "accumulation", "training", "three_steps", "resumed", "canaries", "memory",
-    "guide", "sampling", "second",
+    "lineage", "layouts", "combinations", "rules", "accumulation", "training", "three_steps", "resumed", "canaries",
+    "memory", "guide", "sampling", "second",
 )  # fmt: skip
 
 
@@ -399,6 +407,14 @@ def test_unsloths_loss_and_every_gradient_are_the_papers(unsloth, case):
 def test_every_combination_of_the_rules_is_the_papers_under_unsloth(unsloth, case):
     """Two settings that are right one by one and wrong together; rows of unequal prompts are packed anew each time."""
     assert unsloth["combinations"][case] < TOLERANCE
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_every_published_rule_is_its_equation_under_unsloth(unsloth, name):
+    """Token ids and log-probabilities of another column, or weights that were put back into one."""
+    found = {case: error for case, error in unsloth["rules"].items() if case.startswith(f"{name}, ")}
+    # Some divide entropies by advantages, which doubles the rounding: 1.1e-5 was measured.
+    assert found and max(found.values()) < 2 * TOLERANCE, found
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -1,4 +1,4 @@
-"""Control rules: does the entropy of SA-AH-GRPO matter, or its position, or only less weight on failures?
+"""The paper's rule and its controls: does the entropy of SA-AH-GRPO matter, or its position, or only less weight?
 
 A control gives every discounted rollout's token the weight exp(-c D_t), where D_t is what it counts instead of the
 cumulative entropy of Eq. 5, and c is the one number at which the mean weight over the discounted tokens of each group
@@ -13,15 +13,16 @@ and nothing depends on how groups are split into micro-batches or processes, but
     "scalar"        1                                 every difference between a group's tokens
     "local"         H_t                               accumulation
     "inverse"       max H - H_t                       the direction: uncertain tokens weigh most
-    "top_entropy"   hard 0/1 mask                     grading; TRL's top-entropy tokens alone are kept
+    "top_entropy"   hard 0/1 mask                     grading; the most uncertain tokens alone are kept
 
-At alpha = 0 the mean to match is 1, so that every rule is GRPO exactly.
+Rollouts out of scope weigh 1. At alpha = 0 the mean to match is 1, so that every rule is GRPO exactly.
 """
 
 import math
 
 import torch
 
+from sa_ah_lib.rules.registry import rule
 from sa_ah_lib.weighting import discounted_rollouts, rollout_weights
 
 HALVINGS, LOG_STRENGTH = 60, math.log(1e9)
@@ -29,81 +30,87 @@ TOLERANCE = 1e-6
 """How far a control's mean weight may be from the one it matches, wherever a c in [1e-9, 1e9] / max D matches it."""
 
 
-def cumulative(entropy, mask):
-    """D_t = sum of H_s up to and with t (Eq. 5); (R, T)."""
-    return entropy.cumsum(1)
+@rule("cumulative")
+def cumulative(batch, alpha, scope):
+    """exp(-alpha * cumulative entropy) on the rollouts of a scope (Eq. 5 to 9)."""
+    return rollout_weights(batch.entropy, batch.mask, batch.advantages, alpha, scope)
 
 
-def position(entropy, mask):
-    """D_t = t, counted from 1 along the completion tokens; (R, T)."""
-    return mask.cumsum(1)
+@rule("position")
+def position(batch, alpha, scope):
+    """D_t = t, counted from 1 along the completion tokens."""
+    return match_groups(batch, alpha, scope, exponential(lambda entropy, tokens: tokens.double().cumsum(1)))
 
 
-def scalar(entropy, mask):
-    """D_t = 1: one weight for all; (R, T)."""
-    return torch.ones_like(entropy)
+@rule("shuffled")
+def shuffled_entropy(batch, alpha, scope):
+    """D_t = cumulative entropy, after each rollout's entropies were dealt out anew; drawn from the batch's seed."""
+    generator = torch.Generator().manual_seed(batch.seed)
+    deal = exponential(lambda entropy, tokens: shuffled(entropy, tokens, generator).cumsum(1))
+    return match_groups(batch, alpha, scope, deal)
 
 
-def local(entropy, mask):
-    """D_t = H_t, not accumulated; (R, T).
+@rule("scalar")
+def scalar(batch, alpha, scope):
+    """D_t = 1: one weight for all discounted tokens of a group."""
+    return match_groups(batch, alpha, scope, exponential(lambda entropy, tokens: torch.ones_like(entropy)))
+
+
+@rule("local")
+def local(batch, alpha, scope):
+    """D_t = H_t, not accumulated.
 
     Most tokens are nearly certain, so a low mean takes a large c: few uncertain tokens then weigh next to nothing, and
     the rule is close to a mask of them. Where more tokens have no entropy at all than the mean allows, the nearest mean
     is taken.
     """
-    return entropy
+    return match_groups(batch, alpha, scope, exponential(lambda entropy, tokens: entropy))
 
 
-def inverse(entropy, mask):
-    """D_t = max H - H_t over the group's discounted tokens; (R, T).
+@rule("inverse")
+def inverse(batch, alpha, scope):
+    """D_t = max H - H_t over the group's discounted tokens: uncertain tokens weigh most.
 
-    Uncertain tokens weigh most, which is what GTPO (arXiv 2508.04349) does in successful rollouts; in failed ones GTPO
-    punishes confident tokens more, as SA-AH-GRPO does.
+    GTPO (arXiv 2508.04349) does that in successful rollouts; in failed ones it punishes confident tokens more, as
+    SA-AH-GRPO does.
     """
-    return entropy[mask.bool()].max() - entropy
+    return match_groups(batch, alpha, scope, exponential(lambda entropy, tokens: entropy[tokens].max() - entropy))
 
 
-EXPONENTS = {
-    "position": position, "shuffled": cumulative, "scalar": scalar, "local": local, "inverse": inverse,
-}  # fmt: skip
-RULES = ("cumulative", *EXPONENTS, "top_entropy")
+@rule("top_entropy")
+def top_entropy_matched(batch, alpha, scope):
+    """1 on the most uncertain of a group's discounted tokens, else 0; as many as the mean weight asks for."""
+    return match_groups(batch, alpha, scope, top_entropy)
 
 
-@torch.no_grad()
-def rule_weights(entropy, mask, advantages, groups, alpha, scope, rule="cumulative", seed=0):
-    """The weights of a rule of ``RULES`` on the rollouts of a scope.
+def exponential(count):
+    """Weights exp(-c D) with ``count(entropy, tokens)`` giving D, (R, T) float64, and c ``matched`` to a mean."""
+
+    def weigh(entropy, tokens, target):
+        return matched(count(entropy, tokens), tokens, target)
+
+    return weigh
+
+
+def match_groups(batch, alpha, scope, weigh):
+    """``weigh`` each group's discounted rollouts by themselves, with the mean weight that Eq. 5 gives them.
 
     Args:
-        entropy, mask: (B, T), as in ``weighting.horizon_weights``; advantages, scope: (B,), one of ``SCOPES``.
-        groups: (B,) integers; equal numbers mark rollouts of one prompt.
-        alpha: strength of the rule to match, >= 0 for a control.
-        seed: of the shuffle; the global random state is neither read nor moved, so that methods stay comparable.
+        alpha: strength of the rule to match, >= 0.
+        weigh: (entropy (R, T) float64 and 0 on padding, tokens (R, T) bool, target: float64 scalar) -> (R, T).
 
     Returns:
-        (B, T) float32 in [0, 1] for alpha >= 0; rows out of scope, and padding, are 1.
+        (B, T) float32 in [0, 1]; rows out of scope, and padding, are 1.
     """
-    check_rule(rule, alpha)
-    weights = rollout_weights(entropy, mask, advantages, alpha, scope)  # (B, T)
-    if rule == "cumulative":
-        return weights
-    discounted = discounted_rollouts(advantages, scope)
-    generator = torch.Generator().manual_seed(seed)
-    for group in groups.unique():
-        rows = (discounted & (groups == group)).nonzero().flatten()  # (R,)
-        tokens = mask[rows].bool()
+    weights = rollout_weights(batch.entropy, batch.mask, batch.advantages, alpha, scope)  # (B, T)
+    discounted = discounted_rollouts(batch.advantages, scope)
+    for group in batch.groups.unique():
+        rows = (discounted & (batch.groups == group)).nonzero().flatten()  # (R,)
+        tokens = batch.tokens[rows]
         if tokens.any():
-            spent = torch.where(tokens, entropy[rows].double(), 0.0)  # (R, T)
-            if rule == "shuffled":
-                spent = shuffled(spent, tokens, generator)
-            target = weights[rows].double()[tokens].mean()
-            weights[rows] = _control(rule, spent, tokens, target).float()
+            entropy = torch.where(tokens, batch.entropy[rows].double(), 0.0)
+            weights[rows] = weigh(entropy, tokens, weights[rows].double()[tokens].mean()).float()
     return weights
-
-
-def _control(rule, entropy, tokens, target):
-    if rule == "top_entropy":
-        return top_entropy(entropy, tokens, target)
-    return matched(EXPONENTS[rule](entropy, tokens.double()), tokens, target)
 
 
 @torch.no_grad()
@@ -156,11 +163,3 @@ def shuffled(entropy, mask, generator):
     places = (~tokens).long().argsort(dim=1, stable=True)  # tokens first, in order
     found = torch.where(tokens, entropy, 0.0).gather(1, keys.argsort(dim=1))
     return torch.zeros_like(entropy).scatter(1, places, found)
-
-
-def check_rule(rule, alpha):
-    """Raise ValueError for a name that is no rule, or a control of a negative alpha."""
-    if rule not in RULES:
-        raise ValueError(f"rule must be one of {RULES}. Got {rule!r}.")
-    if rule != "cumulative" and not alpha >= 0:
-        raise ValueError(f"alpha must be at least 0 for the control rule {rule!r}, which only discounts. Got {alpha}.")

@@ -1,0 +1,191 @@
+"""Entropies and log-probabilities from the hidden states of the loss's own forward pass, and the tap on them."""
+
+import functools
+from contextlib import contextmanager
+
+import torch
+
+from sa_ah_lib.weighting import normalized_entropy
+
+
+@torch.no_grad()
+def hidden_state_entropy(hidden, lm_head, top_k=500, bias=None, temperature=1.0, max_elements=1 << 24):
+    """``normalized_entropy`` straight from hidden states, a chunk of rows at a time.
+
+    The (rows, V) logits never exist at once: at most ``max_elements`` of them do. They are float32 whatever the head's
+    type and whatever autocast is on: rounded to bfloat16 they move a low entropy by some percent.
+
+    Args:
+        hidden: (N, D) last hidden states; rounded to the head's type, as the head itself takes them.
+        lm_head: (V, D) output embedding; bias: (V,) or None.
+        temperature: the sampling temperature, > 0.
+
+    Returns:
+        (N,) float32 in [0, 1].
+    """
+    chunks = _chunked_logits(hidden, lm_head, bias, temperature, max_elements)
+    found = [normalized_entropy(logits, top_k) for logits in chunks]
+    return torch.cat(found) if found else hidden.new_zeros(0, dtype=torch.float32)  # (N,)
+
+
+@torch.no_grad()
+def hidden_state_log_probs(hidden, lm_head, ids, bias=None, temperature=1.0, max_elements=1 << 24):
+    """Log-probabilities of the tokens ``ids`` (N,), in chunks as ``hidden_state_entropy``; (N,) float32, nats."""
+    chunks = _chunked_logits(hidden, lm_head, bias, temperature, max_elements)
+    found = torch.zeros(len(hidden), dtype=torch.float32, device=hidden.device)
+    start = 0
+    for logits in chunks:
+        part = slice(start, start + len(logits))
+        found[part] = torch.log_softmax(logits, -1).gather(1, ids[part, None])[:, 0]
+        start = part.stop
+    return found
+
+
+def _chunked_logits(hidden, lm_head, bias, temperature, max_elements):
+    if hidden.dim() != 2 or lm_head.dim() != 2 or hidden.shape[1] != lm_head.shape[1]:
+        raise ValueError(
+            f"hidden must have shape (N, D) and lm_head (V, D). Got {tuple(hidden.shape)} and {tuple(lm_head.shape)}."
+        )
+    if not temperature > 0:
+        raise ValueError(f"temperature must be above 0. Got {temperature}.")
+    with torch.autocast(hidden.device.type, enabled=False):
+        for part in hidden.split(max(1, max_elements // lm_head.shape[0])):
+            logits = _float32_logits(part.to(lm_head.dtype), lm_head, max_elements)  # (rows, V)
+            yield (logits if bias is None else logits + bias.float()) / temperature
+
+
+def _float32_logits(states, head, max_elements):
+    if states.dtype not in (torch.bfloat16, torch.float16):
+        return (states @ head.T).float()
+    if _multiplies_to_float32(states.device, states.dtype):
+        return torch.mm(states, head.T, out_dtype=torch.float32)
+    # Elsewhere from float32 copies, of a slice of the head at a time: a copy of all of it can be a gigabyte.
+    slices = head.split(max(1, max_elements // head.shape[1]))
+    return torch.cat([states.float() @ part.float().T for part in slices], dim=1)
+
+
+@functools.cache
+def _multiplies_to_float32(device, dtype):
+    """Whether this device multiplies this half type into float32: CUDA only, and bfloat16 not on a T4."""
+    try:
+        square = torch.ones(8, 8, device=device, dtype=dtype)
+        return torch.mm(square, square, out_dtype=torch.float32).dtype == torch.float32
+    except (RuntimeError, TypeError):  # also NotImplementedError; torch before 2.8 has no out_dtype
+        return False
+
+
+class EntropyTap:
+    """Top-K entropies and sampled log-probabilities from the hidden states of the loss's own forward pass.
+
+    A forward hook on the decoder keeps its last hidden states (detached) while the loss is computed. They come in
+    one of two layouts: rows padded to prompt + completion columns, as TRL and Unsloth's fallback have them, or
+    Unsloth's packed one, every row's tokens end to end in a single row. ``entropies`` checks on the first call
+    that it read them right, by recomputing the exact entropy at some tokens and comparing it with the trainer's own.
+    ``difference`` is what it found then: mean absolute difference over mean entropy, or None before.
+    """
+
+    def __init__(self, top_k, temperature):
+        self.top_k = top_k
+        self.temperature = temperature
+        self._hidden = []
+        self.difference = None
+
+    @contextmanager
+    def listening(self, model):
+        """Record the decoder's last hidden states of every forward of ``model`` inside the block."""
+        handle = model.get_decoder().register_forward_hook(self._keep)
+        try:
+            yield
+        finally:
+            handle.remove()
+            self._hidden.clear()
+
+    def _keep(self, module, inputs, output):
+        hidden = output[0] if isinstance(output, tuple) else output.last_hidden_state
+        self._hidden.append(hidden.detach())
+
+    @torch.no_grad()
+    def entropies(self, model, exact_nats, mask, real, log_vocabulary):
+        """Top-K normalised entropies, (B, T) float32 with 0 on padding.
+
+        Args:
+            exact_nats: (B, T) exact entropies in nats as the trainer computed them; mask: (B, T).
+            real: (B, columns of prompt and completion) true where a token is not padding.
+
+        Raises:
+            RuntimeError: the recorded hidden states do not reproduce ``exact_nats``.
+        """
+        hidden = self._checked_states(model, exact_nats, mask, real, log_vocabulary)
+        head = model.get_output_embeddings()
+        found = hidden_state_entropy(hidden, head.weight, self.top_k, head.bias, self.temperature)
+        return _on_tokens(found, mask)
+
+    @torch.no_grad()
+    def log_probs(self, model, exact_nats, mask, real, log_vocabulary, ids):
+        """Log-probability of each sampled token in nats, (B, T) float32 with 0 on padding.
+
+        Args:
+            ids: (B, T) token ids in the columns of ``mask``; the others as in ``entropies``.
+        """
+        hidden = self._checked_states(model, exact_nats, mask, real, log_vocabulary)
+        head = model.get_output_embeddings()
+        found = hidden_state_log_probs(hidden, head.weight, ids[mask.bool()], head.bias, self.temperature)
+        return _on_tokens(found, mask)
+
+    def _checked_states(self, model, exact_nats, mask, real, log_vocabulary):
+        """(tokens, D) states that predict the mask's tokens; the first ones must give the loss's own entropies."""
+        tokens = mask.bool()
+        hidden = self._predicting_states(tokens, real.bool())  # (tokens, D)
+        head = model.get_output_embeddings()
+        score = lambda rows, top_k: hidden_state_entropy(rows, head.weight, top_k, head.bias, self.temperature)  # noqa: E731
+        if self.difference is None and len(hidden):
+            expected = exact_nats[tokens][:256].float() / log_vocabulary
+            self.difference = self._agreement(score(hidden[:256], None), expected)
+        return hidden
+
+    def _agreement(self, rebuilt, expected):
+        """Mean absolute difference over mean entropy; raises where it is as large as another token's would be."""
+        apart, mean = (rebuilt - expected).abs().mean().item(), expected.mean().item()
+        # Logits rounded to bfloat16 move low entropies by some percent; a layout off by one, by nearly all of the mean.
+        by_one = (expected - expected.roll(1)).abs().mean().item()
+        if not apart <= max(0.02 * mean, 0.25 * by_one) + 1e-4:
+            seen = f"recomputed entropies that differ from the loss's own by {apart:.4f} at a mean of {mean:.4f}"
+            raise RuntimeError(self._complaint(seen))
+        return apart / max(mean, 1e-9)
+
+    def _predicting_states(self, tokens, real):
+        """(tokens, D): for each true place of ``tokens`` (B, T), the state at the position before it."""
+        rows, width = real.shape
+        row, column = tokens.nonzero(as_tuple=True)
+        column = column + width - tokens.shape[1] - 1
+        padded = self._last_rows(rows, width)
+        if padded is not None:
+            return padded[row, column]
+        # Unsloth packs row after row without padding; the rows it forwards next only verify the packed one.
+        lengths = real.sum(1)
+        packed = [part for part in self._hidden if part.shape[:2] == (1, int(lengths.sum()))]
+        if not packed or (column >= lengths[row] - 1).any():
+            raise RuntimeError(self._complaint(f"saw hidden states of shapes {[tuple(h.shape) for h in self._hidden]}"))
+        return packed[-1][0, (lengths.cumsum(0) - lengths)[row] + column]
+
+    def _last_rows(self, rows, width):
+        """The last recorded forwards joined to (rows, width, D), or None where they are not padded to ``width``."""
+        parts = []
+        for part in reversed(self._hidden):
+            if part.shape[1] != width or rows <= 0:
+                break
+            parts.insert(0, part)
+            rows -= part.shape[0]
+        return torch.cat(parts) if rows == 0 else None
+
+    def _complaint(self, seen):
+        return (
+            f"The top-K entropy needs the decoder's hidden states in the loss's own layout, but {seen}. "
+            "Use entropy_top_k=None (exact, and free), or an installed set that notebook 00 reports as tested."
+        )
+
+
+def _on_tokens(values, mask):
+    placed = torch.zeros(mask.shape, dtype=torch.float32, device=values.device)
+    placed[mask.bool()] = values
+    return placed
