@@ -11,8 +11,8 @@ _SCOPES = ("none", "all", "negative", "positive")
 _RANGES = {"scope": _SCOPES, "alpha": (0.0, math.inf)}  # a control only discounts
 _GRPO = {"alpha": 0.0}
 _MATCH = (
-    "c is solved in every group, so that the mean weight of the discounted tokens is the one Eq. 5 gives them; nothing "
-    "depends on how groups are split into micro-batches or processes"
+    "The strength c is solved in every group, so that the mean weight of the discounted tokens is the one that Eq. 5 "
+    "gives them; nothing depends on how groups are split into micro-batches or processes"
 )
 
 

@@ -16,7 +16,7 @@ add(
         limits="the authors' variant: a count, so ties are broken by order, and nothing is shared between processes. "
         "On this project's published rollouts, each group a micro-batch, it differs from forking_tokens_trl on "
         "0 of 7489 tokens, and 106 where the quantile is taken over all groups of a scale, as over many processes",
-        checked="the authors' code, as noted; not read again",
+        checked="the authors' code, in an earlier reading",
     ),
     Record(
         name="forking_tokens_trl", label="80/20 mask, TRL", source="2506.01939",
@@ -45,7 +45,7 @@ add(
         inputs=("entropy", "mask", "advantages"), denominator="tokens", defaults={"strength": 0.4, "cap": 2.0},
         ranges={"strength": _NOT_NEGATIVE, "cap": (1.0, math.inf)}, neutral={"strength": 0.0},
         limits="the source also adds the term where A = 0, which a factor of A cannot",
-        checked="the authors' code, as noted; not read again",
+        checked="the authors' code, in an earlier reading",
     ),
     Record(
         name="gtpo", label="GTPO (entropy)", source="2508.04349",
@@ -54,10 +54,10 @@ add(
         inputs=("entropy", "mask", "advantages", "groups"), denominator="tokens",
         defaults={"base": 1.0, "bonus": 0.1},
         ranges={"base": _NOT_NEGATIVE, "bonus": _NOT_NEGATIVE}, neutral={"bonus": 0.0},
-        limits="d_t and h_t count the rollouts of one sign that are t tokens long or longer, and sums run over them. "
-        "Normalised entropies below 1e-8 count as 1e-8. The source then normalises the shaped rewards within the "
-        "group; here the weight multiplies GRPO's advantage",
-        checked="Eq. 3 and 5 and the authors' code, as noted; not read again",
+        limits="The counts d_t and h_t are of the rollouts of one sign that have a token t; sums run over them. "
+        "Normalised entropies below 1e-8 count as 1e-8. In the source these shape rewards, which are normalised "
+        "afterwards; here the weight multiplies GRPO's advantage",
+        checked="Eq. 3 and 5 and the authors' code, in an earlier reading",
     ),
     Record(
         name="edge", label="EDGE", source="2507.21848",
@@ -66,7 +66,7 @@ add(
         limits="no parameter makes it GRPO. Means are masked; the authors' code averages padding too. Guided error "
         "correction, the other half of the source, changes rollouts and is not a weight. A rollout without any entropy "
         "gets a large weight: means below 1e-8 count as 1e-8",
-        checked="the authors' code, as noted; not read again",
+        checked="the authors' code, in an earlier reading",
     ),
     Record(
         name="prefix_discount", label="Prefix discount", source="2606.22600",
@@ -82,9 +82,9 @@ add(
         inputs=("mask", "advantages"), denominator="tokens", defaults={"successes": 0.1, "failures": 1.0},
         ranges={"successes": _NOT_NEGATIVE, "failures": _NOT_NEGATIVE},
         neutral={"successes": 1.0, "failures": 1.0},
-        limits="successes = 0 is NSR, failures = 0 is PSR. The source weighs rewards of +1 and -1 without a baseline; "
+        limits="NSR is successes = 0, PSR failures = 0. The source weighs rewards of +1 and -1 without a baseline; "
         "here the factor multiplies GRPO's advantage",
-        checked="the authors' code, as noted; not read again",
+        checked="the authors' code, in an earlier reading",
     ),
     Record(
         name="prefix_mask", label="PPPO prefix mask", source="2512.15274",
@@ -110,7 +110,7 @@ add(
         equation=r"a\,p_t + 1 - a", inputs=("mask", "log_probs"), denominator="tokens", defaults={"share": 0.3},
         ranges={"share": _SHARE}, neutral={"share": 0.0},
         limits="0.2 to 0.3 in the source. Lopti, its other method, splits a batch into two updates and is not a weight",
-        checked="the paper's formula, as noted",
+        checked="the paper's formula, in an earlier reading",
     ),
     Record(
         name="clip_cov", label="Clip-Cov", source="2505.22617",
@@ -140,9 +140,9 @@ add(
         inputs=("entropy", "mask", "advantages", "groups", "completion_ids"), denominator="sequence",
         defaults={"amplify": 2.0, "entropy_scale": 0.1, "entropy_limit": 0.7}, signed=True,
         ranges={"amplify": _NOT_NEGATIVE, "entropy_scale": _NOT_NEGATIVE, "entropy_limit": _NOT_NEGATIVE},
-        limits="f_t and b_t mark the run of tokens that some success and some failure share at the same place, counted "
-        "from the start and from the end; there successes weigh lambda, failures 0; n_i counts such tokens of the "
-        "rollout. The source also adds its entropy term where A = 0, which a factor of A cannot. It has no KL term: "
+        limits="The marks f_t and b_t are 1 on the run of tokens that a success and a failure share at one place, "
+        "counted from the start and from the end; there successes weigh lambda, failures 0; n_i counts such tokens of "
+        "the rollout. The source adds its entropy term also where A = 0, which a factor cannot. It has no KL term: "
         "set beta to 0. No parameter makes it GRPO",
         checked="the authors' code (gtpo_training.py)",
     ),

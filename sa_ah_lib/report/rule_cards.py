@@ -1,0 +1,181 @@
+"""Rule cards: one page for every token-weight rule, made from its record, with its weights drawn on a small group.
+
+    python -m sa_ah_lib.report.rule_cards docs/rules
+
+Needs torch, because it calls the rules; what it writes depends on nothing but the registry.
+"""
+
+import argparse
+import html
+import math
+from pathlib import Path
+
+from sa_ah_lib import rulebook
+
+ROLLOUTS = (
+    (
+        "success, A = 1",
+        1.0,
+        "Let's add : 3 + 6 = 9 . So 9 ⏎",
+        (0.90, 0.50, 0.05, 0.02, 0.10, 0.02, 0.01, 0.60, 0.05, 0.40, 0.03, 0.01),
+    ),
+    ("success, A = 0.6", 0.6, "3 + 6 = 9 ⏎", (0.90, 0.20, 0.10, 0.04, 0.30, 0.02)),
+    (
+        "failure, A = -0.6",
+        -0.6,
+        "Let's add : 3 + 6 = 8 . So 8 ⏎",
+        (0.90, 0.50, 0.05, 0.02, 0.10, 0.02, 0.01, 0.60, 0.20, 0.70, 0.30, 0.01),
+    ),
+    ("failure, A = -1", -1.0, "3 + 6 = 7 ⏎", (0.90, 0.20, 0.10, 0.04, 0.80, 0.05)),
+)
+"""A made-up group: label, advantage, tokens, and their entropies in nats."""
+UNSURE = {"9": 0.55, "8": 0.15, "7": 0.10, "Let's": 0.60, "So": 0.80}
+VOCABULARY, SURE = 300, 0.98
+"""Made-up probabilities of sampled tokens: those of ``UNSURE``, and ``SURE`` for the others."""
+EXAMPLE = {"hicra": {"grams": [["Let's", "add"], ["So"]]}, "clip_cov": {"low": 0.1}, "cumulative": {"alpha": 4.0}}
+"""Parameters of the drawing where the defaults show nothing on so few tokens."""
+
+CELL, HEIGHT, LEFT = 44, 40, 104
+LESS, MORE = "#0072B2", "#D55E00"
+
+
+def write_cards(directory):
+    """Write ``<rule>.md`` and ``<rule>.svg`` for every rule, and README.md with a table of them; returns the paths."""
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    written = []
+    for record in rulebook.RECORDS.values():
+        pages = {"md": card(record), "svg": strip(example_weights(record))}
+        written += [_write(directory / f"{record.name}.{suffix}", text) for suffix, text in pages.items()]
+    return [*written, _write(directory / "README.md", index())]
+
+
+def card(record):
+    """One rule as a Markdown page."""
+    parameters = "".join(
+        f"| `{name}` | {_value(default)} | {_range(record.ranges.get(name))} |\n"
+        for name, default in record.defaults.items()
+    )
+    inputs = "".join(f"| `{name}` | {rulebook.INPUTS[name]} |\n" for name in record.inputs)
+    neutral = ", ".join(f"`{name} = {_value(value)}`" for name, value in (record.neutral or {}).items())
+    drawn = ", ".join(f"{name} = {value}" for name, value in EXAMPLE.get(record.name, {}).items())
+    blocks = [
+        f"# {record.label}",
+        f'`rule="{record.name}"`, from {_source(record.source)}. Customary denominator: `{record.denominator}`.',
+        f"$$w_{{it}} = {record.equation}$$",
+        f"![Weights of the tokens of four rollouts]({record.name}.svg)",
+        "A made-up group of two successes and two failures. Under each token its entropy in nats, and in bold its "
+        f"weight with {drawn or 'the default parameters'}.",
+        f"| parameter | default | range |\n|---|---|---|\n{parameters}" if parameters else "It has no parameters.",
+        f"It is GRPO at {neutral}." if neutral else "",
+        f"| reads | what that is, and what it costs |\n|---|---|\n{inputs}",
+        f"**Limits.** {record.limits[0].upper()}{record.limits[1:]}." if record.limits else "",
+        f"**Formula checked against** {record.checked}." if record.checked else "",
+    ]
+    return "\n\n".join(block.strip() for block in blocks if block) + "\n"
+
+
+def index():
+    """The table of all rules."""
+    rows = "".join(
+        f"| [{r.label}]({r.name}.md) | `{r.name}` | {_source(r.source)} | `{r.denominator}` | "
+        f"{', '.join(f'`{name}`' for name in r.inputs)} |\n"
+        for r in rulebook.RECORDS.values()
+    )
+    return (
+        "# Token-weight rules\n\nEvery rule gives each completion token one weight, which multiplies GRPO's "
+        "clipped policy term; weights are constants of the loss. Made by "
+        "`python -m sa_ah_lib.report.rule_cards docs/rules`.\n\n"
+        f"| rule | name | source | divided by | reads |\n|---|---|---|---|---|\n{rows}"
+    )
+
+
+def example_weights(record):
+    """The weights of the example's rollouts, one row of floats for each."""
+    # Torch is only needed here, and not by the pages that import this module's neighbours.
+    import torch
+
+    from sa_ah_lib.rules import RULES, RolloutBatch
+
+    rows = [tokens.split() for _, _, tokens, _ in ROLLOUTS]
+    words, width = sorted({word for row in rows for word in row}), max(map(len, rows))
+    known = {
+        name: [[words.index(word) for word in gram] for gram in value] if name == "grams" else value
+        for name, value in EXAMPLE.get(record.name, {}).items()
+    }
+
+    def table(values):
+        return torch.tensor([[*row, *[0] * (width - len(row))] for row in values])
+
+    nats, log_vocabulary = table([entropy for *_, entropy in ROLLOUTS]), math.log(VOCABULARY)
+    batch = RolloutBatch(
+        entropy=nats / log_vocabulary,
+        mask=table([[1] * len(row) for row in rows]),
+        advantages=torch.tensor([advantage for _, advantage, _, _ in ROLLOUTS]),
+        groups=torch.zeros(len(rows), dtype=torch.long),
+        log_vocabulary=log_vocabulary,
+        entropy_nats=nats,
+        completion_ids=table([[words.index(word) for word in row] for row in rows]),
+        log_probs=table([[math.log(UNSURE.get(word, SURE)) for word in row] for row in rows]),
+    )
+    weights = RULES[record.name](batch, **known).tolist()
+    return [row[: len(tokens)] for row, tokens in zip(weights, rows, strict=True)]
+
+
+def strip(weights):
+    """An SVG of the group: each token with its entropy and weight, blue below 1 and orange above."""
+    width, height = LEFT + CELL * max(map(len, weights)) + 2, len(weights) * (HEIGHT + 6) + 6
+    parts = [f'<rect width="{width}" height="{height}" fill="#fff"/>']
+    for i, (row, (label, _, tokens, entropy)) in enumerate(zip(weights, ROLLOUTS, strict=True)):
+        top = 4 + i * (HEIGHT + 6)
+        parts.append(_text(LEFT - 6, top + HEIGHT / 2 + 4, label, 12, "end"))
+        for t, (weight, token, nats) in enumerate(zip(row, tokens.split(), entropy, strict=True)):
+            left, shade = LEFT + t * CELL, 0.75 * min(1.0, abs(weight - 1))
+            parts.append(
+                f'<rect x="{left}" y="{top}" width="{CELL - 2}" height="{HEIGHT}" stroke="#999" '
+                f'fill="{LESS if weight < 1 else MORE}" fill-opacity="{shade:.2f}"/>'
+            )
+            for down, text, size, face in (
+                (12, token, 10, ""),
+                (23, f"{nats:.2f}", 8, ""),
+                (36, f"{weight:.2f}", 11, "bold"),
+            ):
+                parts.append(_text(left + CELL / 2 - 1, top + down, text, size, "middle", face))
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
+    return f'{head} font-family="sans-serif">\n' + "\n".join(parts) + "\n</svg>\n"
+
+
+def _text(x, y, text, size, anchor, face=""):
+    face, text = f' font-weight="{face}"' if face else "", html.escape(text, quote=False)
+    return f'<text x="{x:g}" y="{y:g}" font-size="{size}" text-anchor="{anchor}"{face}>{text}</text>'
+
+
+def _source(source):
+    return source if source == "this project" else f"[arXiv {source}](https://arxiv.org/abs/{source})"
+
+
+def _value(value):
+    return f"{value:.4g}" if isinstance(value, float) else "none" if value == () else str(value)
+
+
+def _range(allowed):
+    if allowed is None:
+        return "any"
+    if isinstance(allowed[0], str):
+        return ", ".join(allowed)
+    return f"{_value(allowed[0])} to {_value(allowed[1])}".replace("inf", "infinity").replace("1e-12", "above 0")
+
+
+def _write(path, text):
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("directory", help="where the pages go, docs/rules")
+    print(f"{len(write_cards(parser.parse_args().directory))} files written")
+
+
+if __name__ == "__main__":
+    main()
