@@ -8,6 +8,7 @@ Unsloth keep working.
 
 import math
 from contextlib import nullcontext
+from functools import partial
 
 import torch
 
@@ -139,13 +140,8 @@ class TokenWeighted(PrivateHooks):
             progress=self.state.global_step / max(1, self.state.max_steps),
             # A resumed run draws as an unbroken one. Torch's generator reads a seed's low 32 bits only.
             seed=(1_000_003 * self.args.seed + self.state.global_step) % 2**32,
-            gather=self._of_all_processes,
+            gather=partial(rules.of_all_processes, self.accelerator),
         )  # fmt: skip
-
-    def _of_all_processes(self, values):
-        padded = self.accelerator.pad_across_processes(values, dim=0, pad_index=math.nan)
-        joined = self.accelerator.gather(padded)
-        return joined[~joined.isnan()]
 
     def get_high_entropy_mask(self, entropies, mask, threshold):
         """TRL's hook: entropies in nats (B, T) and the loss mask (B, T) in, the policy term's factors (B, T) out."""

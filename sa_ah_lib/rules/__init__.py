@@ -14,7 +14,7 @@ A rule of one's own is a function with a record::
 
 from sa_ah_lib.rulebook import Record
 from sa_ah_lib.rules import cumulative, entropy, rollouts, sampled  # noqa: F401
-from sa_ah_lib.rules.batch import RolloutBatch, left_aligned, sampled_ids
+from sa_ah_lib.rules.batch import RolloutBatch, left_aligned, of_all_processes, sampled_ids
 from sa_ah_lib.rules.registry import RULES, Rule, find, rule
 
-__all__ = ["RULES", "Record", "RolloutBatch", "Rule", "find", "left_aligned", "rule", "sampled_ids"]
+__all__ = ["RULES", "Record", "RolloutBatch", "Rule", "find", "left_aligned", "of_all_processes", "rule", "sampled_ids"]

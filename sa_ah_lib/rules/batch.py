@@ -1,5 +1,6 @@
 """What a rule is given: the rollouts of one micro-batch, whole groups, each row's tokens first."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -71,6 +72,13 @@ class RolloutBatch:
         weights = torch.ones(self.mask.shape, dtype=torch.float32, device=self.mask.device)
         weights[self.tokens] = values.float()
         return weights
+
+
+def of_all_processes(accelerator, values):
+    """(n,) values of each process in, those of all in one tensor out: one collective call."""
+    padded = accelerator.pad_across_processes(values, dim=0, pad_index=math.nan)
+    joined = accelerator.gather(padded)
+    return joined[~joined.isnan()]
 
 
 def left_aligned(entropy, mask, advantages, *, groups, nats=None, sampled_ids=None, log_probs=None, **rest):
