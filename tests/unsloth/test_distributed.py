@@ -105,18 +105,33 @@ def check_losses(base):
         together = made.diagnostics()
         report["errors"][name] = [tiny.worst_error(found, whole), tiny.worst_error(found, mean)]
         report["diagnostics"][name] = [alone, together]
+    report["pooled"] = _pooled_mask(tiny, batch, parts[rank], laid_out)
     report["processes"], report["class"] = made.accelerator.num_processes, type(made).__mro__[3].__name__
     if rank == 0:
         print("REPORT" + json.dumps(report))
 
 
-def _trainer(tiny, denominator, beta):
+def _pooled_mask(tiny, batch, part, laid_out):
+    """TRL's 80/20 mask of this process's tokens, the one by all processes' entropies, and the one by its own alone."""
+    import torch
+
+    made = _trainer(tiny, "tokens", 0.0, alpha=None, scope=None, rule="forking_tokens_trl", entropy_top_k=None)
+    made.compute_loss(made.model, laid_out(part))
+    rows = made.last_rollouts
+    everything, own = (
+        tiny.scores(tiny.twin(made.model), some)[1][some["completion_mask"].bool()] for some in (batch, part)
+    )
+    by = lambda values: (own >= torch.quantile(values, 0.8)).tolist()  # noqa: E731
+    return [rows["weights"][rows["mask"].bool()].bool().tolist(), by(everything), by(own)]
+
+
+def _trainer(tiny, denominator, beta, **changes):
     policy = tiny.with_lora(tiny.model())
     policy.for_training, policy.for_inference = (lambda *a, **k: policy.train()), (lambda *a, **k: policy.eval())
+    rule = {"alpha": RULE["alpha"], "scope": RULE["scope"], "entropy_top_k": RULE["top_k"], **changes}
     made = tiny.trainer(
-        Path.cwd(), policy, alpha=RULE["alpha"], scope=RULE["scope"], entropy_top_k=RULE["top_k"],
-        denominator=denominator, reward_threshold=0.0, config={"beta": beta},
-    )  # fmt: skip
+        Path.cwd(), policy, denominator=denominator, reward_threshold=0.0, config={"beta": beta}, **rule
+    )
     made._autocast_enabled, made._autocast_dtype = False, None
     made.args.unsloth_grpo_mini_batch = 1
     return made
@@ -200,6 +215,13 @@ def test_two_processes_log_the_diagnostics_of_one(losses, base, case):
     alone, together = losses(base)["diagnostics"][case]
     assert alone["sa_ah/reward_between_variance"] > 0 and 0 < alone["sa_ah/negative_fraction"] < 1
     assert together == pytest.approx(alone, rel=1e-5)
+
+
+@pytest.mark.parametrize("base", ["stock", "unsloth"])
+def test_a_quantile_over_all_processes_is_one(losses, base):
+    """Each process keeping a fifth of its own tokens, as the authors' variant does."""
+    found, together, alone = losses(base)["pooled"]
+    assert found == together != alone
 
 
 def test_two_processes_write_each_line_once_and_resume(tmp_path, tiny_model_dir):
