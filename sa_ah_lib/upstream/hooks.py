@@ -1,8 +1,8 @@
 """Where the library touches what TRL and Unsloth do not promise: every such place, each with a probe.
 
 The weights go in through the public ``get_high_entropy_mask`` (see ``trainer``). This module holds the two private
-methods that are overridden (``PrivateHooks``), the tap that reads hidden states for the top-K entropy, and the probes
-that name what an upgrade changed (``PROBES``). The settings that route the loss through the hook are in ``arguments``.
+methods that are overridden (``PrivateHooks``) and the probes that name what an upgrade changed (``PROBES``). The tap
+that reads hidden states is in ``entropy_tap``, the settings that route the loss through the hook in ``settings``.
 """
 
 import inspect
