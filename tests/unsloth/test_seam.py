@@ -367,7 +367,7 @@ def unsloth(tmp_path_factory):
     child = {
         **clean, "UNSLOTH_ALLOW_CPU": "1", "UNSLOTH_COMPILE_DISABLE": "1", "TORCHDYNAMO_DISABLE": "1",
         "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "",
-        "PYTHONPATH": os.pathsep.join(map(str, (Path(__file__).parent, TESTS, TESTS.parent))),
+        "PYTHONPATH": os.pathsep.join(map(str, (TESTS / "torch", TESTS, TESTS.parent))),
     }  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-c", f"import generated; generated.main(*{SECTIONS})"],
