@@ -1,8 +1,8 @@
 """One run as one frozen dataclass: its defaults are the paper's Table 1, its presets the scales and methods."""
 
 import dataclasses
+import difflib
 import hashlib
-import html
 import json
 import math
 from dataclasses import dataclass
@@ -160,9 +160,11 @@ class RunConfig:
 
     @classmethod
     def from_dict(cls, values):
-        unknown = sorted(set(values) - {field.name for field in dataclasses.fields(cls)})
+        names = [field.name for field in dataclasses.fields(cls)]
+        unknown = sorted(set(values) - set(names))
         if unknown:
-            raise ValueError(f"config keys must be fields of RunConfig. Got unknown {unknown}; see RunConfig's fields.")
+            hints = "".join(_nearest(name, names) for name in unknown)
+            raise ValueError(f"config keys must be fields of RunConfig. Got unknown {unknown}.{hints}")
         return cls(**values)
 
     @classmethod
@@ -183,7 +185,7 @@ class RunConfig:
         A run of its method's own length and alpha has siblings of theirs; another length or alpha is kept, but for
         the methods that have none.
         """
-        _check_choice("method", method, METHODS)
+        check_choice("method", method, METHODS)
         # Its own method gives the run itself, also where an override changed the method's scope.
         own = METHODS[self.method]
         values = {"rule": type(self).rule, **METHODS[method]} if method != self.method else {}
@@ -199,15 +201,6 @@ class RunConfig:
         pairs = {name: (getattr(reference, name), getattr(self, name)) for name in names}
         return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
-    def _repr_html_(self):
-        changed = self.differences()
-        rows = "".join(
-            f"<tr><td>{name}</td><td>{html.escape(str(value))}</td>"
-            f"<td>{html.escape(str(changed[name][0])) if name in changed else ''}</td></tr>"
-            for name, value in self.to_dict().items()
-        )
-        return f"<table><tr><th>field</th><th>this run</th><th>paper, where it differs</th></tr>{rows}</table>"
-
 
 def preset(scale, method, batch_reading=None, **changes):
     """The configuration of one method at one scale; ``changes`` override single fields.
@@ -216,18 +209,25 @@ def preset(scale, method, batch_reading=None, **changes):
         scale: a key of ``SCALES``; method: a key of ``METHODS``.
         batch_reading: None keeps the scale's batch; "table" or "log" as in ``BATCH_READINGS``.
     """
-    _check_choice("scale", scale, SCALES)
-    _check_choice("method", method, METHODS)
+    check_choice("scale", scale, SCALES)
+    check_choice("method", method, METHODS)
     values = {"scale": scale, "method": method, **SCALES[scale], **METHODS[method]}
     if batch_reading is not None:
-        _check_choice("batch_reading", batch_reading, BATCH_READINGS)
+        check_choice("batch_reading", batch_reading, BATCH_READINGS)
         values["prompts_per_step"] = BATCH_READINGS[batch_reading]
     return RunConfig.from_dict({**values, **changes})
 
 
-def _check_choice(name, value, choices):
+def check_choice(name, value, choices):
+    """Raise ValueError unless ``value`` is one of ``choices``; it names the nearest one."""
     if value not in choices:
-        raise ValueError(f"{name} must be one of {sorted(choices)}. Got {value!r}.")
+        raise ValueError(f"{name} must be one of {sorted(choices)}. Got {value!r}.{_nearest(value, choices)}")
+
+
+def _nearest(name, choices):
+    """The question that a mistyped name deserves, or nothing where no name is near."""
+    near = difflib.get_close_matches(str(name).lower(), choices, n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def _check_type(field, value):
@@ -238,12 +238,12 @@ def _check_type(field, value):
 
 
 def _check_ranges(c):
-    _check_choice("scale", c.scale, SCALES)
-    _check_choice("method", c.method, METHODS)
-    _check_choice("scope", c.scope, ("none", "all", "negative", "positive"))
-    _check_choice("rule", c.rule, RULES)
-    _check_choice("denominator", c.denominator, ("group", "batch", "sequence"))
-    _check_choice("system_prompt", c.system_prompt, ("tags", "none"))
+    check_choice("scale", c.scale, SCALES)
+    check_choice("method", c.method, METHODS)
+    check_choice("scope", c.scope, ("none", "all", "negative", "positive"))
+    check_choice("rule", c.rule, RULES)
+    check_choice("denominator", c.denominator, ("group", "batch", "sequence"))
+    check_choice("system_prompt", c.system_prompt, ("tags", "none"))
     for name in (
         "train_examples", "eval_examples", "prompts_per_step", "gradient_accumulation_steps", "lora_rank",
         "lora_alpha", "max_prompt_tokens", "max_completion_tokens", "eval_every", "save_every", "eval_batch_size",
