@@ -11,7 +11,7 @@ from tabulate import tabulate
 
 DASH = "—"
 PLUS_MINUS = " ± "
-_PROSE = re.compile(r"[^\W\d_]{2}")
+_PROSE, _DIGIT = re.compile(r"[^\W\d_]{2}"), re.compile(r"\d")
 _LATEX = {
     "±": r"$\pm$", "—": "---", "–": "--", "−": "$-$", "×": r"$\times$", "α": r"$\alpha$", "β": r"$\beta$",
     "ε": r"$\epsilon$", "⌊": r"$\lfloor$", "⌋": r"$\rfloor$", "⁻": r"$^{-}$", "₋": r"$_{-}$",
@@ -94,7 +94,8 @@ def html_table(header, rows):
     """An HTML table of anything, escaped: prose stands left, numbers stand right. It scrolls where it is too wide."""
     rows = [list(map(str, row)) for row in rows]
     # A page that shows notebooks aligns every cell right, unless the cell itself says otherwise.
-    left = [any(_PROSE.search(row[i]) for row in rows) for i in range(len(header))]
+    columns = [[row[i] for row in rows] for i in range(len(header))]
+    left = [any(map(_PROSE.search, column)) or not any(map(_DIGIT.search, column)) for column in columns]
     body = "".join(_row(row, "td", left) for row in rows)
     return Html(f"<div style='overflow-x:auto'><table>{_row(header, 'th', left)}{body}</table></div>")
 

@@ -18,6 +18,7 @@ os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(CACHE / "unsloth_compiled_
 
 import unsloth  # before torch and transformers, which it patches
 import torch
+from transformers.utils import logging as transformers_logging
 
 from sa_ah_lib.upstream import decoding, vllm
 from sa_ah_lib.config import LORA_TARGETS
@@ -27,6 +28,9 @@ GGUF_PACKAGE, GGUF_FILE, HUB_SMOLLM2 = (
     "SmolLM2-135M-Instruct.Q4_1.gguf",
     "HuggingFaceTB/SmolLM2-135M-Instruct",
 )
+
+# The bar over a model's weights is done in seconds, and stays at 0% in every executed notebook.
+transformers_logging.disable_progress_bar()
 
 
 @dataclass

@@ -100,6 +100,7 @@ def test_prose_stands_left_and_numbers_right():
     page = html_table(["name", "value", "gain"], [["a sentence", 1.5, "[−0.1, 2]"], ["—", 2, "3 points"]])
     styled = re.findall(r"<(?:th|td)([^>]*)>", page)
     assert styled == [" style='text-align:left'", "", " style='text-align:left'"] * 3
+    assert "text-align:left" in html_table(["what to do"], [[""], ["—"]])
 
 
 def test_a_configuration_shows_first_what_differs_from_the_paper():

@@ -167,3 +167,11 @@ def test_the_gguf_becomes_a_model_that_ends_its_turns(tmp_path, monkeypatch):
     assert tokenizer.eos_token == "<|im_end|>" and tokenizer.pad_token != tokenizer.eos_token
     text = "<start_working_out>2+3=5</start_working_out><SOLUTION>5</SOLUTION>"
     assert tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True) == text
+
+
+def test_notebook_00_says_what_failed_and_what_to_do():
+    """An executed file's last line, and all that `make demo` shows of it, is this message."""
+    from sa_ah_lib.report.checks import Check, Report
+
+    report = Report([Check("device", True, "cpu", "-"), Check("model", False, "OSError: no network", "go online once")])
+    assert not report.passed and report.failures == "model: OSError: no network  -> go online once"
