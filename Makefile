@@ -53,14 +53,10 @@ demo: notebooks  ## the whole protocol on micro-s, on any CPU (STEPS=6 for a smo
 paper: notebooks  ## the same at SCALE=qwen2.5-1.5b, qwen2.5-3b or smollm2 (DATA=DIR for a local GSM8K)
 
 notebooks: $(READY)
-	@mkdir -p $(RUNS)/notebooks
-	@for name in $(NOTEBOOKS); do \
-	  echo "== notebooks/$$name.ipynb"; \
-	  $(BIN)/papermill --log-output --cwd notebooks notebooks/$$name.ipynb $(RUNS)/notebooks/$$name-$(SCALE).ipynb \
-	    -p SCALE $(SCALE) -p SEED $(SEED) -p STEPS $(STEPS) -r DATA "$(abspath $(DATA))" -r RUNS "$(abspath $(RUNS))" || exit 1; \
-	done
-	$(BIN)/papermill --log-output --cwd notebooks notebooks/$(TABLES).ipynb $(RUNS)/notebooks/$(TABLES)-$(SCALE).ipynb \
-	  -p SCALE $(SCALE) -p SEED $(SEED) -r RUNS "$(abspath $(RUNS))" -r OUT "$(abspath $(RUNS))/figures"
+	@$(BIN)/python -m sa_ah_lib.report.run_notebooks $(NOTEBOOKS:%=notebooks/%.ipynb) notebooks/$(TABLES).ipynb \
+	  --out $(RUNS)/notebooks --suffix=-$(SCALE) --open $(RUNS)/figures \
+	  -p SCALE $(SCALE) -p SEED $(SEED) -p STEPS $(STEPS) -r DATA "$(abspath $(DATA))" -r RUNS "$(abspath $(RUNS))" \
+	  -r OUT "$(abspath $(RUNS))/figures"
 
 figures: $(LIGHT)/.installed  ## every table and figure from LOGS (the published ones) into figures/: no GPU, no torch
 	@mkdir -p $(RUNS)/notebooks
@@ -111,8 +107,14 @@ test-older: $(OLDER)/.installed  ## the seam's tests on an older Unsloth and TRL
 lint: $(VENV)/.with-test
 	$(BIN)/ruff check .
 
-lab: $(READY)  ## JupyterLab on the notebooks
-	$(BIN)/jupyter lab --notebook-dir notebooks
+lab: $(READY) $(NOTEBOOKS:%=lab/%.ipynb) lab/$(TABLES).ipynb  ## JupyterLab on copies of the notebooks, in lab/
+	$(BIN)/jupyter lab --notebook-dir . lab/$(firstword $(NOTEBOOKS)).ipynb
+
+# Copies, because JupyterLab saves into the files that it opens. Where a notebook is newer, the old copy is kept.
+lab/%.ipynb: notebooks/%.ipynb
+	@mkdir -p lab
+	@if [ -f $@ ]; then mv $@ lab/$*.before-$$(date +%Y%m%d-%H%M%S).ipynb; fi
+	@cp $< $@
 
 micro: $(READY)  ## rebuild the two micro models from their recipes
 	$(BIN)/python -m sa_ah_lib.micro --scale all

@@ -2,12 +2,11 @@
 
 import dataclasses
 import hashlib
-import html
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from sa_ah_lib.config_ranges import check_choice, check_ranges, check_type, own_parameters
+from sa_ah_lib.config_ranges import check_choice, check_ranges, check_type, nearest, own_parameters
 
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -170,9 +169,11 @@ class RunConfig:
 
     @classmethod
     def from_dict(cls, values):
-        unknown = sorted(set(values) - {field.name for field in dataclasses.fields(cls)})
+        names = [field.name for field in dataclasses.fields(cls)]
+        unknown = sorted(set(values) - set(names))
         if unknown:
-            raise ValueError(f"config keys must be fields of RunConfig. Got unknown {unknown}; see RunConfig's fields.")
+            hints = "".join(nearest(name, names) for name in unknown)
+            raise ValueError(f"config keys must be fields of RunConfig. Got unknown {unknown}.{hints}")
         return cls(**values)
 
     @classmethod
@@ -211,15 +212,6 @@ class RunConfig:
         names = [n for n in self.to_dict() if n not in ("scale", "method", "model", "seed", "eval_batch_size")]
         pairs = {name: (getattr(reference, name), getattr(self, name)) for name in names}
         return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
-
-    def _repr_html_(self):
-        changed = self.differences()
-        rows = "".join(
-            f"<tr><td>{name}</td><td>{html.escape(str(value))}</td>"
-            f"<td>{html.escape(str(changed[name][0])) if name in changed else ''}</td></tr>"
-            for name, value in self.to_dict().items()
-        )
-        return f"<table><tr><th>field</th><th>this run</th><th>paper, where it differs</th></tr>{rows}</table>"
 
 
 def preset(scale, method, batch_reading=None, **changes):

@@ -1,5 +1,6 @@
 """The type and range of every field of ``config.RunConfig``, each with what was expected and what came."""
 
+import difflib
 import math
 
 from sa_ah_lib import rulebook
@@ -20,9 +21,15 @@ def own_parameters(rule, given):
 
 
 def check_choice(name, value, choices):
-    """Raise ValueError with the choices where ``value`` is none of them."""
+    """Raise ValueError with the choices where ``value`` is none of them; it names the nearest one."""
     if value not in choices:
-        raise ValueError(f"{name} must be one of {sorted(choices)}. Got {value!r}.")
+        raise ValueError(f"{name} must be one of {sorted(choices)}. Got {value!r}.{nearest(value, choices)}")
+
+
+def nearest(name, choices):
+    """The question that a mistyped name deserves, or nothing where no name is near."""
+    near = difflib.get_close_matches(str(name).lower(), choices, n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def check_type(field, value):

@@ -182,13 +182,13 @@ def _answer_loss(model: Any, prompts: list[list[int]], answers: list[list[int]])
     return torch.nn.functional.cross_entropy(logits, ids[:, 1:][wanted[:, 1:]], reduction="sum")
 
 
-def zero_shot(model: Any, tokenizer: Any, scale: str, progress: bool = True) -> float:
+def zero_shot(model: Any, tokenizer: Any, scale: str) -> float:
     """Greedy Pass@1 in [0, 1] on the 500 held-out problems, as every notebook measures it."""
     from sa_ah_lib.config import preset
     from sa_ah_lib.train.evaluation import evaluate, pass_at_1
 
     problems = [Problem(item["question"], item["answer"]) for item in held_out(RECIPES[scale])[0]]
-    right, total = pass_at_1(evaluate(model, tokenizer, problems, preset(scale, "zero-shot"), progress=progress))
+    right, total = pass_at_1(evaluate(model, tokenizer, problems, preset(scale, "zero-shot")))
     return right / total
 
 
@@ -232,7 +232,7 @@ def _save(
     settings = json.loads((path / "config.json").read_text())
     (path / "config.json").write_text(json.dumps({**settings, "dtype": "float32"}, indent=2) + "\n")
     tokenizer.save_pretrained(path)
-    measured = zero_shot(model.to(torch.float32), tokenizer, recipe.scale, progress)
+    measured = zero_shot(model.to(torch.float32), tokenizer, recipe.scale)
     facts = {
         **asdict(recipe),
         "parameters": sum(p.numel() for p in model.parameters()),

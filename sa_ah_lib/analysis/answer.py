@@ -37,7 +37,7 @@ def _about(arm, arms):
     sentences += [_against_controls(arm, controls, metric) for metric in METRICS]
     helped = [metric for metric in METRICS if verdicts[metric] == "supported"]
     if helped:
-        return [*sentences, *(_why(arm, controls, metric) for metric in helped)]
+        return [*sentences, *(_why(arm, controls, metric, arms) for metric in helped)]
     if "undecidable" in verdicts.values():
         return [*sentences, "As long as it is open whether there is a benefit, the controls cannot explain one."]
     return [*sentences, "There is no benefit that the controls would have to explain."]
@@ -82,6 +82,14 @@ def comparison_table(arms, reference="grpo"):
             row += [gain_text(found), _estimate_text(found.improvement), f"{found.p_value:.3g}", verdict(found)]
         rows.append([*row, _mean_logged(arm, "sa_ah/weight_discounted"), _mean_logged(arm, "sa_ah/weight_target")])
     return [*header, "mean w, discounted", "to match"], rows
+
+
+def metric_table(arms, metric):
+    """``comparison_table`` with the columns of one metric alone (a key of ``METRICS``): narrow enough for a page."""
+    header, rows = comparison_table(arms)
+    others = [other.short for name, other in METRICS.items() if name != metric]
+    kept = [i for i, head in enumerate(header) if not any(other in head for other in others)]
+    return [header[i] for i in kept], [[row[i] for i in kept] for row in rows]
 
 
 def gain_text(comparison):
@@ -160,15 +168,23 @@ def _by_verdict(found, words, second=False):
     return "; ".join(f"{words[o]} {', '.join(map(named, group))}" for o, group in groups.items() if group)
 
 
-def _why(arm, controls, metric):
+def _why(arm, controls, metric, arms):
+    """What brings the benefit of an arm: entropy, not entropy, or unknown.
+
+    A control "has it too" only if its own gain over GRPO is supported, and the arm is no better than it. A benefit
+    below the margin is no better than a control without any, so the second alone would credit a rule that does nothing.
+    """
     # One scalar on all rollouts cancels in the denominator: it is GRPO, which the benefit is over.
     needed = WITHOUT_ENTROPY[1:] if arm.config.scope == "all" else WITHOUT_ENTROPY
     ran = [control for control in controls if control.config.rule in needed]
-    outcomes = [verdict(compare(arm, control, metric, len(ran))) for control in ran]
+    beside = [verdict(compare(arm, control, metric, len(ran))) for control in ran]
+    own = [verdict(compare(control, reference_of(control, arms), metric, len(ran))) for control in ran]
     label = METRICS[metric].label
-    equal = [control.label for control, outcome in zip(ran, outcomes, strict=True) if outcome == "not supported"]
+    judged = zip(ran, beside, own, strict=True)
+    equal = [control.label for control, *found in judged if found == ["not supported", "supported"]]
     if equal:
-        return f"So the benefit in {label} does not need entropy where it stands: {', '.join(equal)} has it too."
-    if len(ran) == len(needed) and set(outcomes) == {"supported"}:
+        verb = "has" if len(equal) == 1 else "have"
+        return f"So the benefit in {label} does not need entropy where it stands: {', '.join(equal)} {verb} it too."
+    if len(ran) == len(needed) and set(beside) == {"supported"}:
         return f"So the benefit in {label} comes from entropy where it stands, beyond position and less weight."
     return f"Whether entropy is what brings the benefit in {label} cannot be told from these runs."

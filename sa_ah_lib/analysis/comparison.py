@@ -3,6 +3,15 @@
 from dataclasses import dataclass, fields
 
 from sa_ah_lib.config import METHOD_FIELDS, METHOD_LABELS, METHODS, SCALES, RunConfig, preset
+from sa_ah_lib.train.scales import resolve_scale
+
+PUBLISHED_STEPS = {"micro-s": 60, "micro-l": 20}
+"""Steps of the comparisons whose logs are published: where all arms still learn."""
+
+
+def length(scale, steps=0):
+    """``steps`` if it is not 0, else those of the scale's published comparison, else 0: GRPO's own."""
+    return steps or PUBLISHED_STEPS.get(resolve_scale(scale), 0)
 
 
 @dataclass(frozen=True)

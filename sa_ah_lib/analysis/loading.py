@@ -13,6 +13,7 @@ from sa_ah_lib.analysis.results import Family, Result, families, peers
 from sa_ah_lib.analysis.table import html_table
 from sa_ah_lib.config import preset
 from sa_ah_lib.train.runlog import read_run
+from sa_ah_lib.train.scales import resolve_scale
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,12 @@ class Found:
         return Found(kept, [*self.messages, *note])
 
     def of_scale(self, scale):
-        """The same without the runs of other scales; "auto" and "all" keep every scale."""
-        if scale in ("auto", "all"):
+        """The same without the runs of other scales; "all" keeps every scale, "auto" is that of ``resolve_scale``."""
+        if scale == "all":
             return self
+        scale = resolve_scale(scale)
         kept = [r for r in self.results if r.config.scale == scale]
-        note = [] if kept else [f"no run of scale {scale} was found; the scales are the keys of config.SCALES"]
+        note = [] if kept else [f"no run of scale {scale} was found; SCALE = 'all' shows every scale that was"]
         return Found(kept, [*self.messages, *note])
 
     def _repr_html_(self):

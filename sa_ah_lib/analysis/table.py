@@ -3,6 +3,7 @@
 import csv
 import html
 import io
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from tabulate import tabulate
 
 DASH = "—"
 PLUS_MINUS = " ± "
+_PROSE, _DIGIT = re.compile(r"[^\W\d_]{2}"), re.compile(r"\d")
 _LATEX = {
     "±": r"$\pm$", "—": "---", "–": "--", "−": "$-$", "×": r"$\times$", "α": r"$\alpha$", "β": r"$\beta$",
     "ε": r"$\epsilon$", "⌊": r"$\lfloor$", "⌋": r"$\rfloor$", "⁻": r"$^{-}$", "₋": r"$_{-}$",
@@ -89,10 +91,19 @@ class Table:
 
 
 def html_table(header, rows):
-    """An HTML table of anything, escaped."""
-    cells = lambda row, tag: "".join(f"<{tag}>{html.escape(str(cell))}</{tag}>" for cell in row)  # noqa: E731
-    body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
-    return Html(f"<table><tr>{cells(header, 'th')}</tr>{body}</table>")
+    """An HTML table of anything, escaped: prose stands left, numbers stand right. It scrolls where it is too wide."""
+    rows = [list(map(str, row)) for row in rows]
+    # A page that shows notebooks aligns every cell right, unless the cell itself says otherwise.
+    columns = [[row[i] for row in rows] for i in range(len(header))]
+    left = [any(map(_PROSE.search, column)) or not any(map(_DIGIT.search, column)) for column in columns]
+    body = "".join(_row(row, "td", left) for row in rows)
+    return Html(f"<div style='overflow-x:auto'><table>{_row(header, 'th', left)}{body}</table></div>")
+
+
+def _row(cells, tag, left):
+    styles = [" style='text-align:left'" if prose else "" for prose in left]
+    shown = (f"<{tag}{style}>{html.escape(str(c))}</{tag}>" for c, style in zip(cells, styles, strict=True))
+    return f"<tr>{''.join(shown)}</tr>"
 
 
 def _latex_text(text):

@@ -28,6 +28,11 @@ class Report(list):
     def passed(self):
         return all(check.passed for check in self)
 
+    @property
+    def failures(self):
+        """One line per check that failed, with what to do."""
+        return "\n".join(f"{check.name}: {check.found}  -> {check.remedy}" for check in self if not check.passed)
+
     def _repr_html_(self):
         rows = [["PASS" if c.passed else "FAIL", c.name, c.found, "" if c.passed else c.remedy] for c in self]
         return str(html_table(["", "check", "found", "what to do"], rows))

@@ -3,6 +3,7 @@
 import csv
 import textwrap
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,16 @@ METHOD_STYLE = {
     "sa-ah-grpo": {"color": "#009E73", "marker": "^", "linestyle": "-."},
 }
 PEAK, FINAL = "#0072B2", "#D55E00"
+
+
+@contextmanager
+def styled():
+    """The project's style for what is drawn inside; the settings of before come back after."""
+    # Load a notebook's backend before, not inside: it switches interactive mode on, which the style would take back
+    # with its other settings, and no later picture would be shown.
+    plt.draw_if_interactive()
+    with plt.style.context(STYLE):
+        yield
 
 
 def plot_pass_at_1(rows, ax):
@@ -180,7 +191,7 @@ def render(name, family, width="single"):
     """
     spec = FIGURES[name]
     rows = spec.rows(family)
-    with plt.style.context(STYLE):
+    with styled():
         figure, axes = plt.subplots(*spec.panels, figsize=(WIDTHS[width], spec.height), layout="constrained")
         spec.draw(rows, axes)
         caption(figure, f"{spec.title}. {family.caption}")
@@ -190,7 +201,7 @@ def render(name, family, width="single"):
 def overview(family, sweep=False):
     """Pass@1 beside the reward, a line a method, or with ``sweep`` a line an alpha of AH-GRPO; 6.9 in wide."""
     rows = figure_data.alpha_sweep(family) if sweep else figure_data.pass_at_1(family)
-    with plt.style.context(STYLE):
+    with styled():
         figure, axes = plt.subplots(1, 2, figsize=(WIDTHS["double"], 2.9), layout="constrained")
         plot_pass_at_1(rows, axes[0])
         plot_reward(figure_data.alpha_rewards(family) if sweep else figure_data.reward(family), axes[1])
@@ -205,7 +216,7 @@ def diagnostics(result):
         ("sa_ah/weight", "mean token weight"),
         ("kl", "mean KL (nats a token)"),
     ]
-    with plt.style.context(STYLE):
+    with styled():
         figure, axes = plt.subplots(2, 2, figsize=(WIDTHS["double"], 3.8), layout="constrained")
         for ax, (key, label) in zip(axes.flat, panels, strict=True):
             ax.plot(*result.curve(key), color="#0072B2", linewidth=0.9, label="all rollouts")
@@ -228,7 +239,7 @@ def save_pictures(figure, directory, name):
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     paths = [directory / f"{name}.{ending}" for ending in ("png", "svg")]
-    with plt.style.context(STYLE):  # it also fixes the resolution and the ids inside the SVG
+    with styled():  # it also fixes the resolution and the ids inside the SVG
         figure.savefig(paths[0], metadata={"Software": None})
         figure.savefig(paths[1], metadata={"Date": None})
     plt.close(figure)

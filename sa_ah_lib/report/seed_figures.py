@@ -14,7 +14,7 @@ from sa_ah_lib.analysis import answer
 from sa_ah_lib.analysis.comparison import arm_of, by_family, caption, reference_of
 from sa_ah_lib.analysis.loading import load
 from sa_ah_lib.analysis.seeds import METRICS, compare, interquartile_mean, performance_profile, scores
-from sa_ah_lib.report.figures import METHOD_STYLE, STYLE, save_pictures
+from sa_ah_lib.report.figures import METHOD_STYLE, save_pictures, styled
 
 # Controls keep their style from one figure to the next; colours are Okabe-Ito's other ones and greys.
 CONTROL_STYLE = {
@@ -202,7 +202,7 @@ def save(arms, directory, name, kinds=tuple(PICTURES)):
         "summary": "grpo" in methods and methods != {"grpo"},
     }
     chosen = [kind for kind in kinds if possible[kind]]
-    with plt.style.context(STYLE):
+    with styled():
         return {kind: save_pictures(PICTURES[kind](arms), directory, f"{kind}-{name}") for kind in chosen}
 
 

@@ -1,30 +1,28 @@
 """What a training run leaves behind step by step: the trainer's callback that logs, evaluates and samples rollouts."""
 
-from tqdm.auto import tqdm
 from transformers import TrainerCallback
 
-from sa_ah_lib.train import distributed
+from sa_ah_lib.train import distributed, runlog
 from sa_ah_lib.train.evaluation import evaluate, pass_at_1
 
 
 class RunLogCallback(TrainerCallback):
-    """Writes a line a step, evaluates every ``eval_every`` steps, and keeps sampled rollouts token by token.
+    """Writes one line per step, evaluates every ``eval_every`` steps, and keeps sampled rollouts token by token.
 
     With several processes each evaluates its share of the problems, and the main one writes: ``log`` is None elsewhere.
     """
 
     def __init__(self, config, loaded, problems, log, progress):
         self.config, self.loaded, self.problems, self.log = config, loaded, problems, log
-        self.progress = progress and log is not None
+        self.progress = progress
         self.trainer = None
 
     def on_train_begin(self, args, state, control, **kwargs):
-        self.bar = tqdm(
-            total=self.config.steps, initial=state.global_step, desc=self.config.run_id, disable=not self.progress
-        )
+        before = runlog.read_jsonl(self.log.directory / "train.jsonl") if self.log else []
+        self.progress.begin(state.global_step, [row["reward"] for row in before if row["reward"] is not None])
 
     def on_step_end(self, args, state, control, **kwargs):
-        self.bar.update(1)
+        self.progress.stepped(state.global_step)
         due = state.global_step % self.config.eval_every == 0 or state.global_step == self.config.steps
         if self.log and (due or state.global_step == 1):
             for row in rollout_rows(self.trainer.last_rollouts, self.loaded.tokenizer, state.global_step):
@@ -35,21 +33,18 @@ class RunLogCallback(TrainerCallback):
     def on_log(self, args, state, control, logs=None, **kwargs):
         if self.log and logs and "reward" in logs:
             self.log.write("train", {"step": state.global_step, **logs})
-            self.bar.set_postfix(reward=f"{logs['reward']:.2f}")
+            self.progress.stepped(state.global_step, logs["reward"])
             if control.should_save:
                 self.log.sync()
-
-    def on_train_end(self, args, state, control, **kwargs):
-        self.bar.close()
 
     def _evaluate(self, state, control):
         step = state.global_step
         rows = evaluate_together(self.loaded, self.problems, self.config, step, self.progress)
         right, total = pass_at_1(rows)
+        self.progress.evaluated(step, right, total)
         if self.log:
             for row in rows:
                 self.log.write("eval", row)
-            self.bar.write(f"step {step}: Pass@1 {right}/{total}")
         # Trackers show it as eval/pass_at_1.
         self._show_trackers({"eval_pass_at_1": right / total}, state, control)
 
@@ -60,11 +55,11 @@ class RunLogCallback(TrainerCallback):
         control.should_log = due
 
 
-def evaluate_together(loaded, problems, config, step=0, progress=True):
+def evaluate_together(loaded, problems, config, step, progress):
     """``evaluate`` with the problems dealt out to the processes; each gets all rows, in the problems' order."""
     first, stride = distributed.index(), distributed.count()
     mine = problems[first::stride]
-    rows = evaluate(loaded.model, loaded.tokenizer, mine, config, step, progress) if mine else []
+    rows = evaluate(loaded.model, loaded.tokenizer, mine, config, step, progress.evaluating) if mine else []
     dealt = [{**row, "problem": first + stride * row["problem"]} for row in rows]
     return sorted(distributed.gather(dealt), key=lambda row: row["problem"])
 

@@ -98,7 +98,10 @@ def read_gsm8k(path):
     for number, line in enumerate(path.read_text(encoding="utf-8").removesuffix("\n").split("\n"), 1):
         try:
             problems.append(_gsm8k_problem(json.loads(line)))
-        except (ValueError, KeyError, TypeError) as error:
+        except KeyError as error:
+            message = f"{path}, line {number}: expected a GSM8K row with question and answer"
+            raise ValueError(f"{message}. The key {error} is missing.") from error
+        except (ValueError, TypeError) as error:
             message = f"{path}, line {number}: expected a GSM8K row with question and answer. Got {error}."
             raise ValueError(message) from error
     return problems

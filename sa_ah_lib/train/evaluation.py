@@ -3,14 +3,13 @@
 from contextlib import contextmanager
 
 import torch
-from tqdm.auto import tqdm
 
 from sa_ah_lib.rewards import answers_match, extract_answer, gold_answer, reward_parts
 from sa_ah_lib.train.prompts import encode_prompts
 from sa_ah_lib.upstream.decoding import end_tokens, own_rules_off
 
 
-def evaluate(model, tokenizer, problems, config, step=0, progress=True):
+def evaluate(model, tokenizer, problems, config, step=0, progress=None):
     """Greedy-decode every problem, in batches of like prompt length.
 
     Args:
@@ -18,6 +17,7 @@ def evaluate(model, tokenizer, problems, config, step=0, progress=True):
         problems: a list of ``data.Problem``.
         config: a ``RunConfig``; max_completion_tokens, eval_batch_size and system_prompt are read.
         step: written into every row.
+        progress: called with (problems done, problems) before the first batch and after each; None for nobody.
 
     Returns:
         One dict a problem, in the order of ``problems``: step, problem (index), question, gold, predicted (float
@@ -25,17 +25,18 @@ def evaluate(model, tokenizer, problems, config, step=0, progress=True):
         token), decoding ("greedy"), reward (total), completion (text).
     """
     encoded = encode_prompts(problems, tokenizer, config)
-    rows, ends = [None] * len(problems), end_tokens(model, tokenizer)
-    with (
-        generating(model),
-        tqdm(total=len(problems), desc=f"Pass@1 at step {step}", disable=not progress, leave=False) as bar,
-    ):
+    rows, ends, done = [None] * len(problems), end_tokens(model, tokenizer), 0
+    with generating(model):
+        if progress:
+            progress(0, len(problems))
         for batch in length_batches([len(tokens) for tokens in encoded], config.eval_batch_size):
             completions = greedy(model, tokenizer, [encoded[i] for i in batch], config.max_completion_tokens)
             for index, tokens in zip(batch, completions, strict=True):
                 truncated = len(tokens) >= config.max_completion_tokens and tokens[-1] not in ends
                 rows[index] = _row(problems[index], index, step, tokens, tokenizer, truncated)
-            bar.update(len(batch))
+            done += len(batch)
+            if progress:
+                progress(done, len(problems))
     return rows
 
 
@@ -75,13 +76,16 @@ def greedy(model, tokenizer, prompts, limit):
     Returns:
         A list of ids for each prompt, up to and with the first of its ``end_tokens``, 1 to ``limit`` of them.
     """
+    output, ends = decode_greedily(model, tokenizer, prompts, limit), end_tokens(model, tokenizer)
+    return [_until(tokens, ends) for tokens in output[:, max(map(len, prompts)) :].tolist()]
+
+
+def decode_greedily(model, tokenizer, prompts, limit, **outputs):
+    """What ``generate`` returns of token-id prompts, padded on the left; ``outputs`` asks it for more than tokens."""
     padded = tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt").to(model.device)
-    ends = end_tokens(model, tokenizer)
+    fixed = {"do_sample": False, "pad_token_id": tokenizer.pad_token_id, "eos_token_id": end_tokens(model, tokenizer)}
     with own_rules_off(model):
-        output = model.generate(
-            **padded, max_new_tokens=limit, do_sample=False, pad_token_id=tokenizer.pad_token_id, eos_token_id=ends
-        )
-    return [_until(tokens, ends) for tokens in output[:, padded["input_ids"].shape[1] :].tolist()]
+        return model.generate(**padded, max_new_tokens=limit, **fixed, **outputs)
 
 
 def _until(tokens, ends):

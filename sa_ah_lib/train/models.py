@@ -6,6 +6,7 @@ Import this module before trl, transformers or peft: Unsloth patches them as it 
 import json
 import logging
 import os
+import sys
 from dataclasses import dataclass
 from importlib.util import find_spec as find_package
 from pathlib import Path
@@ -17,6 +18,7 @@ os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(CACHE / "unsloth_compiled_
 
 import unsloth  # before torch and transformers, which it patches
 import torch
+from transformers.utils import logging as transformers_logging
 
 from sa_ah_lib.upstream import decoding, vllm
 from sa_ah_lib.config import LORA_TARGETS
@@ -26,6 +28,9 @@ GGUF_PACKAGE, GGUF_FILE, HUB_SMOLLM2 = (
     "SmolLM2-135M-Instruct.Q4_1.gguf",
     "HuggingFaceTB/SmolLM2-135M-Instruct",
 )
+
+# The bar over a model's weights is done in seconds, and stays at 0% in every executed notebook.
+transformers_logging.disable_progress_bar()
 
 
 @dataclass
@@ -41,16 +46,37 @@ class Loaded:
     source: dict
 
 
-def resolve_scale(scale):
-    """What a scale name means here: auto is the 1.5B model where a GPU is, micro-s where none is; others stay."""
-    if scale != "auto":
-        return scale
-    return "qwen2.5-1.5b" if torch.cuda.is_available() else "micro-s"
-
-
 def device_name():
     """The GPU's name, or "cpu"."""
     return torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu"
+
+
+def choose_threads(config):
+    """One CPU thread for a micro model, unless OMP_NUM_THREADS says otherwise; torch's own number for all else.
+
+    Their matrices are too small to share out, and on a busy machine threads that wait for each other take several times
+    longer. It is also what the published runs had, so that theirs can be repeated.
+    """
+    if config.model.startswith("micro-") and not torch.cuda.is_available() and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)
+
+
+def peak_memory():
+    """The most bytes that torch held on the GPU since ``reset_peak_memory``, else that this process had, or None."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def reset_peak_memory():
+    """Count the GPU's peak anew; a process's own cannot be."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
 
 
 def precision():

@@ -143,6 +143,12 @@ def is_finished(directory):
     return (Path(directory) / "finished.json").is_file()
 
 
+def read_summary(directory):
+    """What ``RunLog.finish`` wrote of a finished run (seconds, peak_memory in bytes, pass_at_1), else {}."""
+    path = Path(directory) / "finished.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
 def set_aside(directory):
     """Rename an unfinished run's directory to ``<name>.interrupted-<k>``, so that no logged line is lost."""
     directory, k = Path(directory), 1

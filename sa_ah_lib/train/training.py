@@ -18,7 +18,10 @@ from sa_ah_lib.train import data, disk, distributed, prompts, resume, reuse, run
 from sa_ah_lib.upstream import decoding, vllm
 from sa_ah_lib.config import RunConfig, preset
 from sa_ah_lib.train.callback import RunLogCallback, evaluate_together
+from sa_ah_lib.train.evaluation import pass_at_1
+from sa_ah_lib.train.progress import Progress
 from sa_ah_lib.train.restore import RestoreCallback
+from sa_ah_lib.train.scales import resolve_scale
 from sa_ah_lib.rewards import REWARD_FUNCS
 from sa_ah_lib.upstream.hooks import SEAM_ARGUMENTS
 from sa_ah_lib.trainer import sa_ah_trainer_class
@@ -42,7 +45,7 @@ def run(config, runs_dir="runs", data_dir=None, progress=True, report_to=None):
         config: a ``RunConfig``; method "zero-shot" only evaluates.
         runs_dir: parent of the run directories; made if missing.
         data_dir: GSM8K's own files, see ``data.load``.
-        progress: show progress bars.
+        progress: show how far the run is, see ``progress``.
         report_to: "trackio", "tensorboard", "wandb" or a list, as in TRL: who is shown the logged values too. None
             reads the variable SA_AH_REPORT_TO, and where that is unset, nobody. It decides nothing of the run.
 
@@ -67,6 +70,8 @@ def run(config, runs_dir="runs", data_dir=None, progress=True, report_to=None):
 
 def _run(config, directory, data_dir, progress, report_to):
     started = time.monotonic()
+    models.choose_threads(config)
+    models.reset_peak_memory()
     splits = data.load(config, data_dir)
     environment = _environment(splits)
     checkpoint, environment = distributed.decided_by_main(lambda: resume.prepare(directory, config, environment))
@@ -80,11 +85,12 @@ def _run(config, directory, data_dir, progress, report_to):
     needed = disk.run_bytes(config, sum(p.numel() for p in loaded.model.parameters() if p.requires_grad))
     distributed.decided_by_main(lambda: disk.check_room(directory, needed))
     log = runlog.RunLog(directory, config, environment) if distributed.is_main() else None
+    shown = Progress(config, progress and distributed.is_main())
     try:
         if checkpoint is None:
-            _evaluate_base(config, loaded, splits, log, directory.parent, environment, progress)
+            _evaluate_base(config, loaded, splits, log, directory.parent, environment, shown)
         if not trained:
-            trainer = build_trainer(config, loaded, splits, log, directory, progress, report_to)
+            trainer = build_trainer(config, loaded, splits, log, directory, shown, report_to)
             trainer.add_callback(RestoreCallback(checkpoint))
             trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
         if log:
@@ -92,6 +98,7 @@ def _run(config, directory, data_dir, progress, report_to):
                 models.save_adapter(loaded, directory / "adapter")
             log.finish(_summary(directory, environment, time.monotonic() - started))
     finally:
+        shown.close()
         if log:
             log.close()
     del loaded
@@ -110,13 +117,18 @@ def configure(scale, method, seed=123, steps=0, data_dir="", overrides=None, fas
         data_dir: a GSM8K directory means that GSM8K is the data set, whatever the scale's own problems are.
         overrides: {field of ``RunConfig``: value}; they win over all of the above.
         fast_inference: sample with Unsloth's vLLM, see ``upstream.vllm``.
+
+    Raises:
+        ValueError: a parameter out of its range, with the nearest name where one was mistyped.
     """
+    if steps < 0:
+        raise ValueError(f"STEPS must be at least 1, or 0 for the method's own number. Got {steps}.")
     changes = {"seed": seed, "fast_inference": fast_inference}
     if steps and method != "zero-shot":
         changes["steps"] = steps
     if data_dir:
         changes["dataset"] = data.GSM8K
-    return preset(models.resolve_scale(scale), method, **{**changes, **(overrides or {})})
+    return preset(resolve_scale(scale), method, **{**changes, **(overrides or {})})
 
 
 def zero_shot_config(config):
@@ -125,7 +137,7 @@ def zero_shot_config(config):
     return preset(config.scale, "zero-shot", **kept)
 
 
-def build_trainer(config, loaded, splits, log, directory, progress=True, report_to=None):
+def build_trainer(config, loaded, splits, log, directory, progress, report_to=None):
     """The token-weighted trainer of ``config`` on a loaded model, writing into ``log``, which only the main has."""
     recorder = RunLogCallback(config, loaded, splits.evaluation, log, progress)
     trainer = sa_ah_trainer_class()(
@@ -144,7 +156,7 @@ def build_trainer(config, loaded, splits, log, directory, progress=True, report_
         reward_threshold=config.reward_threshold,
     )
     recorder.trainer = trainer
-    # The recorder has a bar of its own; the default ones print every step's log.
+    # The recorder shows the progress; the default callbacks print every step's log.
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
     return trainer
@@ -196,7 +208,8 @@ def _evaluate_base(config, loaded, splits, log, runs_dir, environment, progress)
     known = runs_dir / zero_shot_config(config).run_id
     rows = distributed.decided_by_main(lambda: reuse.step_0(known, environment["data"], environment["decoding"]))
     if rows is None:
-        rows = evaluate_together(loaded, splits.evaluation, config, 0, progress and log is not None)
+        rows = evaluate_together(loaded, splits.evaluation, config, 0, progress)
+    progress.evaluated(0, *pass_at_1(rows))
     if log:
         for row in rows:
             log.write("eval", row)
@@ -218,6 +231,7 @@ def _summary(directory, environment, seconds):
     return {
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
+        "peak_memory": models.peak_memory(),
         "resumed_after": [session["step"] for session in environment.get("resumed", [])],
         "pass_at_1": scores,
     }

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import re
 
 import pytest
 
@@ -309,10 +310,17 @@ def test_differences_name_both_values():
     assert preset("qwen2.5-3b", "grpo", steps=10, seed=9).differences() == {"steps": (150, 10)}
 
 
-def test_the_notebook_s_view_is_escaped():
-    """A model path with markup must not become markup of the page."""
-    page = preset("micro-s", "grpo", model="<script>x</script>", dataset="<b>")._repr_html_()
-    assert "<script>" not in page and "<b>" not in page
-    assert "&lt;script&gt;x&lt;/script&gt;" in page and "&lt;b&gt;" in page
-    assert "<td>learning_rate</td><td>0.0002</td><td>5e-06</td>" in page
-    assert "<td>beta</td><td>0.04</td><td></td>" in page
+@pytest.mark.parametrize("made,hint", [
+    (lambda: preset("micro_s", "grpo"), "Got 'micro_s'. Did you mean 'micro-s'?"),
+    (lambda: preset("micro-s", "SA-AH-GRPO"), "Did you mean 'sa-ah-grpo'?"),
+    (lambda: preset("micro-s", "grpo", temprature=0.8), "Got unknown ['temprature']. Did you mean 'temperature'?"),
+])  # fmt: skip
+def test_a_mistyped_name_is_told_the_nearest(made, hint):
+    """One of 35 fields is looked up faster than it is guessed."""
+    with pytest.raises(ValueError, match=re.escape(hint)):
+        made()
+
+
+def test_a_name_like_no_other_is_told_none():
+    with pytest.raises(ValueError, match="Got 'xyzzy'.$"):
+        preset("xyzzy", "grpo")

@@ -100,6 +100,14 @@ def test_a_malformed_line_is_named_by_file_and_number(directory, line):
         data.load(small(), directory)
 
 
+@pytest.mark.parametrize(("line", "key"), [('{"question": "q"}', "answer"), ('{"answer": "#### 1"}', "question")])
+def test_a_missing_key_is_named(directory, line, key):
+    """"Got 'question'" was read as what the line has."""
+    write_split(directory, "train", [line])
+    with pytest.raises(ValueError, match=f"The key '{key}' is missing"):
+        data.load(small(), directory)
+
+
 def test_line_separators_inside_a_question_do_not_break_it(tmp_path):
     """JSON allows a raw U+2028 or U+0085, which str.splitlines takes for line ends."""
     write_split(tmp_path, "test", [gsm8k_row("one\u2028two\u0085three?", 4), gsm8k_row("next", 5)])

@@ -46,15 +46,15 @@ def write(tmp_path):
 
 def cells(page, tag="td"):
     """The texts of a table's cells, row by row, empty rows left out."""
-    rows = [re.findall(f"<{tag}>(.*?)</{tag}>", row) for row in re.findall("<tr>(.*?)</tr>", page)]
+    rows = [re.findall(f"<{tag}[^>]*>(.*?)</{tag}>", row) for row in re.findall("<tr>(.*?)</tr>", page)]
     return [row for row in rows if row]
 
 
 def test_a_table_escapes_headers_and_cells():
     """A path or an answer with markup must be shown, never run."""
-    page = html_table(["<b>head</b>"], [[EVIL, None], [1.5, "a<b"]])
+    page = html_table(["<b>head</b>", "b"], [[EVIL, None], [1.5, "a<b"]])
     assert "<script>" not in page and "<b>" not in page
-    assert cells(page, "th") == [["&lt;b&gt;head&lt;/b&gt;"]]
+    assert cells(page, "th") == [["&lt;b&gt;head&lt;/b&gt;", "b"]]
     assert cells(page)[1] == ["1.5", "a&lt;b"] and cells(page)[0][1] == "None"
     assert page._repr_html_() == page
 
@@ -95,41 +95,109 @@ def test_diagnostics_of_a_run_without_training(write):
     assert cells(display.diagnostics_table(write(eval=[evaluated(0, 0, True)]))) == []
 
 
-def test_samples_are_escaped_and_from_the_last_checkpoint(write):
-    """Questions and completions are anybody's text; an early checkpoint's would misrepresent the run."""
-    last = [evaluated(30, 0, False, question=EVIL, completion=f"{EVIL} <SOLUTION>5</SOLUTION>", gold=1234567.0)]
-    run = write(eval=[evaluated(0, 0, True, question="early"), *last])
-    page = display.samples(run)
-    assert "<script>" not in page and "<SOLUTION>" not in page and "early" not in page
+def test_prose_stands_left_and_numbers_right():
+    """Notebook pages align every cell right; a column of sentences is then a ragged left edge."""
+    page = html_table(["name", "value", "gain"], [["a sentence", 1.5, "[−0.1, 2]"], ["—", 2, "3 points"]])
+    styled = re.findall(r"<(?:th|td)([^>]*)>", page)
+    assert styled == [" style='text-align:left'", "", " style='text-align:left'"] * 3
+    assert "text-align:left" in html_table(["what to do"], [[""], ["—"]])
+
+
+def test_a_configuration_shows_first_what_differs_from_the_paper():
+    """33 rows, of which a reader wants eight."""
+    config = preset("micro-s", "grpo", model="<script>x</script>", dataset="<b>")
+    page = display.configuration(config)
+    first, folded = page.split("<details>")
+    assert "<script>" not in page and "<b>" not in page and "&lt;b&gt;" in first
+    named, *changed = cells(first)
+    assert named == ["micro-s", "&lt;script&gt;x&lt;/script&gt;", "grpo", "0.0", "123", "150"]
+    assert ["learning_rate", "0.0002", "5e-06"] in changed and len(changed) == len(config.differences())
+    assert ["beta", "0.04"] in cells(folded) and len(cells(folded)) == len(config.to_dict())
+
+
+def test_a_configuration_of_the_paper_says_so():
+    assert "Nothing differs" in display.configuration(preset("qwen2.5-3b", "ah-grpo"))
+
+
+def test_answers_are_escaped_and_before_stands_beside_after(write):
+    """Questions and completions are anybody's text; a checkpoint in between would misrepresent the run."""
+    last = evaluated(60, 0, False, question=EVIL, completion=f"{EVIL} <SOLUTION>5</SOLUTION>", gold=1234567.0)
+    first = evaluated(0, 0, True, question=EVIL, completion="before <SOLUTION>1</SOLUTION>", gold=1234567.0)
+    page = display.before_and_after(write(eval=[first, evaluated(30, 0, True, completion="between"), last]))
+    assert "<script>" not in page and "<SOLUTION>" not in page and "between" not in page
     assert "&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt; &amp; more" in page and "&lt;SOLUTION&gt;5" in page
+    assert page.index("step 0: correct") < page.index("before &lt;SOLUTION") < page.index("step 60: wrong")
     # In full: 1.23457e+06 is not the gold answer.
-    assert "wrong, gold 1234567;" in page
+    assert "wrong, gold 1234567<" in page
 
 
-def test_samples_show_the_reward_s_parts(write):
-    """A total without its parts does not tell a right answer from a tidy one."""
-    page = display.samples(write(eval=[evaluated(0, i, True) for i in range(5)]), count=2)
+def test_the_same_problems_are_shown_and_all_are_counted(write):
+    """Three problems chosen for their outcome would be an advertisement."""
+    right = {0: (0, 1, 2), 9: (1, 2, 3, 4, 5)}
+    rows = [evaluated(step, i, i in right[step]) for step in (9, 0) for i in range(8)]
+    page = display.before_and_after(write(eval=rows), count=2)
+    counted = "3 became right, 1 became wrong, 2 stayed right, 2 stayed wrong"
+    assert f"Of 8 problems, from step 0 to step 9: {counted}" in page
+    assert [k for k in range(8) if f"question {k}" in page] == [0, 1]
     parts = reward_parts(GOOD, 2.0)
-    assert page.count("<hr>") == 2 and "question 2" not in page
-    assert page.count("correct; reward 7.5: " + ", ".join(f"{name} {v:g}" for name, v in parts.items())) == 2
+    assert page.count("reward 7.5: " + ", ".join(f"{name} {v:g}" for name, v in parts.items())) == 4
+
+
+def test_without_training_there_is_no_after(write):
+    page = display.before_and_after(write(eval=[evaluated(0, i, True) for i in range(5)]))
+    assert "became" not in page and page.count("step 0: correct") == 3
+
+
+def test_what_a_run_took(write):
+    """Times and memory that nobody can find are planned from guesses."""
+    run = write(train=[{"step": s, "step_time": t} for s, t in ((1, 30.0), (2, 2.0), (3, 1.0))])
+    log = RunLog(run.directory, CONFIG, {"device": "cpu", "threads": 1})
+    log.finish({"seconds": 125.3, "peak_memory": 3 * 2**30})
+    assert cells(display.cost(read_run(run.directory))) == [
+        ["whole run, evaluations included", "125 s"], ["median training step", "2 s"],
+        ["peak memory of the process", "3 GiB"], ["device", "cpu"], ["CPU threads", "1"],
+    ]  # fmt: skip
+
+
+def test_what_old_logs_lack_is_said(write):
+    assert [row[1] for row in cells(display.cost(write()))] == ["not logged"] * 5
+
+
+def test_answers_count_pass_at_1_once(write, monkeypatch):
+    """Once a row of eval.jsonl, a published run of 3,000 rows took 10 s."""
+    run, counted = write(eval=[evaluated(step, i, True) for step in (0, 30) for i in range(20)]), []
+    count = type(run).pass_at_1.fget
+    monkeypatch.setattr(type(run), "pass_at_1", property(lambda self: counted.append(1) or count(self)))
+    display.before_and_after(run)
+    display.diagnostics_table(run)
+    display.pass_at_1_table(run)
+    assert len(counted) == 3
+
+
+SPAN = re.compile(r"<span title='([\d.]+)' style='[^']*rgba\(([\d,.]+)\)'><code[^>]*>(.*?)</code><br><small>([\d.]+)<")
 
 
 def test_the_heat_map_shows_tokens_and_values(write):
     """A colour on the wrong token, or entropy where the weight belongs, would be read as a finding."""
-    rows = [rollout(1.5, tokens=["old"], entropy=[0.0], weights=[1.0]), rollout(-0.5, tokens=["x<y", "2"]),
+    rows = [rollout(1.5, tokens=["old"], entropy=[0.0], weights=[1.0]), rollout(-0.5, tokens=["x<y", "\n"]),
             rollout(0.75, tokens=["up", " &"], entropy=[0.2, 0.05], weights=[1.0, 1.0])]  # fmt: skip
     page = display.heat_map(write(completions=rows))
-    assert "<b>positive rollout</b>, step 30, advantage 0.75, reward 2.5" in page
-    assert "<b>negative rollout</b>, step 30, advantage -0.50, reward 2.5" in page
-    assert "old" not in page and "x<y" not in page
-    spans = re.findall(r"<span title='(.*?)' style='background:rgba\((.*?)\)'>(.*?)</span>", page)
     entropy, weight = "213,94,0", "0,114,178"
-    assert spans == [
-        ("0.2000", f"{entropy},0.75", "up"), ("0.0500", f"{entropy},0.19", " &amp;"),
-        ("1.0000", f"{weight},0.75", "up"), ("1.0000", f"{weight},0.75", " &amp;"),
-        ("0.1000", f"{entropy},0.19", "x&lt;y"), ("0.4000", f"{entropy},0.75", "2"),
-        ("0.9000", f"{weight},0.75", "x&lt;y"), ("0.3000", f"{weight},0.25", "2"),
+    assert SPAN.findall(page) == [
+        ("0.2000", f"{entropy},0.70", "up", ".2"), ("0.0500", f"{entropy},0.00", " &amp;", ".05"),
+        ("1.0000", f"{weight},0.00", "up", "1"), ("1.0000", f"{weight},0.00", " &amp;", "1"),
+        ("0.1000", f"{entropy},0.00", "x&lt;y", ".1"), ("0.4000", f"{entropy},0.70", "⏎", ".4"),
+        ("0.9000", f"{weight},0.70", "x&lt;y", ".9"), ("0.3000", f"{weight},0.00", "⏎", ".3"),
     ]  # fmt: skip
+    assert "weight, 1 everywhere" in page and "weight, .3 to .9" in page and "old" not in page
+
+
+def test_colours_span_the_values_that_are_there(write):
+    """At alpha 0.5 all weights lie near 1: shaded from 0, they were one blue."""
+    row = rollout(-1.0, tokens=["a", "b", "c"], entropy=[0.1] * 3, weights=[0.99, 0.985, 0.98])
+    page = display.heat_map(write(completions=[row]))
+    shades = [float(colour.rsplit(",", 1)[1]) for _, colour, *_ in SPAN.findall(page)[3:]]
+    assert shades == [0.7, 0.35, 0.0]
 
 
 @pytest.mark.parametrize("rows,missing", [([rollout(1.0)], ["negative"]), ([rollout(-1.0)], ["positive"]),
@@ -145,7 +213,7 @@ def test_a_missing_kind_of_rollout_is_said(write, rows, missing):
 def test_a_rollout_without_entropy_is_drawn(write):
     """All zeros must not divide by zero."""
     page = display.heat_map(write(completions=[rollout(1.0, entropy=(0.0, 0.0))]))
-    assert page.count("title='0.0000' style='background:rgba(213,94,0,0.00)'") == 2
+    assert [found[:2] for found in SPAN.findall(page)[:2]] == [("0.0000", "213,94,0,0.00")] * 2
 
 
 def test_tokens_and_values_must_pair(write):

@@ -3,6 +3,7 @@
 import csv
 import itertools
 import re
+from pathlib import Path
 
 import matplotlib
 
@@ -54,6 +55,25 @@ def legend(ax):
 
 def contents(directory):
     return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
+
+
+def test_each_picture_of_a_notebook_is_shown_once(tmp_path):
+    """The first one was, and switched off the showing of all that came after it."""
+    nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
+    write_protocol(tmp_path)
+    cells = [
+        "from sa_ah_lib.analysis import loading\nfrom sa_ah_lib.report import figures\n"
+        f"family = loading.load({str(tmp_path)!r}).families[0]\nrun = family.methods['grpo']",
+        "panels = figures.diagnostics(run)",
+        "comparison = figures.overview(family)",
+        "again = figures.overview(family)",
+        "drawn, rows = figures.render('figure-a1', family)\n"
+        f"paths = figures.save(drawn, rows, {str(tmp_path)!r}, 'saved')",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
+    nbclient.NotebookClient(notebook, resources={"metadata": {"path": str(Path(__file__).parents[2])}}).execute()
+    images = [sum("image/png" in output.get("data", {}) for output in cell.outputs) for cell in notebook.cells]
+    assert images == [0, 1, 1, 1, 0]
 
 
 # --- readable --------------------------------------------------------------------------------------------------------

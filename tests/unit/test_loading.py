@@ -12,6 +12,7 @@ from families import ENVIRONMENT, PROBLEMS, protocol, result, write_protocol, wr
 from sa_ah_lib.analysis import loading, results
 from sa_ah_lib.config import preset
 from sa_ah_lib.report import paper_tables
+from sa_ah_lib.train.scales import resolve_scale
 
 GRPO = preset("micro-s", "grpo", eval_examples=PROBLEMS)
 
@@ -215,7 +216,11 @@ def test_other_seeds_and_scales_are_counted_out(tmp_path):
     assert {r.config.seed for r in mine.results} == {123} and len(mine.results) == 4
     assert mine.messages == ["left out: runs of other seeds than 123 (7)"]
     assert [r.config.scale for r in mine.of_scale("micro-l").results] == ["micro-l"]
-    assert mine.of_scale("auto").results == mine.of_scale("all").results == mine.results
+    assert mine.of_scale("all").results == mine.results
+    # "auto" is what it is where runs are trained.
+    assert mine.of_scale("auto").results == mine.of_scale(resolve_scale("auto")).results
+    with pytest.raises(ValueError, match="Did you mean 'micro-l'"):
+        mine.of_scale("micro-L1")
     assert "no run of scale smollm2 was found" in mine.of_scale("smollm2").messages[-1]
 
 

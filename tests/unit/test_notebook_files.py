@@ -67,26 +67,39 @@ class TestEach:
         shown = {"00_environment_check": "", "06_beyond_the_paper": "", TABLES: "display.paths(pages.paths)"}
         assert shown.get(path.stem, "display.files") in last
 
-    def test_06_ends_with_its_answer(self, path):
-        """A question asked in the title and answered nowhere, or answered in a sentence typed by hand."""
+    def test_06_begins_with_its_answer(self, path):
+        """A question asked in the title and answered below ten tables, or in a sentence typed by hand."""
         if path.stem.startswith("06"):
-            assert "answer.paragraph(arms)" in code(read(path))[-1].source
+            sources = [cell.source for cell in code(read(path))]
+            made = [k for k, source in enumerate(sources) if "arms = comparison.arms(" in source]
+            assert "answer.paragraph(arms)" in sources[made[0] + 1]
 
     def test_declares_what_make_passes(self, path):
         """papermill only warns of a parameter that the cell lacks, so `make demo SEED=1` would change nothing."""
-        variable = "TABLES" if path.stem == TABLES else "name"
-        commands = [
-            c
-            for c in recipe_commands()
-            if f"notebooks/$({variable}).ipynb" in c or f"notebooks/$${variable}.ipynb" in c
-        ]
         declared = {s.targets[0].id for s in ast.parse(parameters(read(path))[0].source).body}
-        passed = [set(re.findall(r" -[pr] ([A-Z]+) ", command)) for command in commands]
-        assert all(names <= declared for names in passed)
-        if path.stem == TABLES:
-            assert passed == [{"SCALE", "SEED", "RUNS", "OUT"}, {"SEED", "WIDTH", "RUNS"}]
-        else:
-            assert passed == [{"SCALE", "SEED", "STEPS", "DATA", "RUNS"}]
+        passed = {name: set(re.findall(r" -[pr] ([A-Z]+) ", text)) for name, text in recipes().items()}
+        assert passed["notebooks"] == {"SCALE", "SEED", "STEPS", "DATA", "RUNS", "OUT"}
+        assert passed["figures"] == {"SEED", "WIDTH", "RUNS"}
+        assert passed["notebooks"] - declared == (set() if path.stem == TABLES else {"OUT"})
+        assert path.stem != TABLES or passed["figures"] <= declared
+
+    def test_explains_every_parameter(self, path):
+        """A table that lacks one, or explains one that is gone, is worse than the dense block it replaced."""
+        cells = read(path).cells
+        declared = [s.targets[0].id for s in ast.parse(parameters(read(path))[0].source).body]
+        rows = [line.split("|")[1:-1] for line in cells[1].source.splitlines() if line.startswith("| `")]
+        assert [re.search(r"`(\w+)`", row[0])[1] for row in rows] == declared
+        assert all(len(row) == 3 and row[1].strip() for row in rows)
+        examples = [row[2].strip().strip("`") for row in rows if row[2].strip()]
+        assert all(ast.literal_eval(example) is not None for example in examples)
+
+    def test_auto_means_one_thing(self, path):
+        meaning = "`auto` is `qwen2.5-1.5b` where a GPU is and `micro-s` where none is"
+        assert meaning in read(path).cells[1].source
+
+    def test_says_what_to_open_next(self, path):
+        last = read(path).cells[-1]
+        assert last.cell_type == "markdown" and last.source.startswith("## Next")
 
     def test_imports_the_library_and_no_notebook(self, path):
         """A notebook that runs another one hides what it hangs on."""
@@ -94,7 +107,7 @@ class TestEach:
         assert not re.search(r"%run|\.ipynb|import_ipynb|nbimporter", source)
         names = {n for node in ast.walk(ast.parse(python(source))) for n in imported(node)}
         in_colab = {"glob", "os", "shutil", "urllib.request", "colab_setup"}
-        assert {n for n in names if n.split(".")[0] != "sa_ah_lib"} <= {"sys", "matplotlib.pyplot"} | in_colab
+        assert {n for n in names if n.split(".")[0] != "sa_ah_lib"} <= {"sys"} | in_colab
 
     def test_calls_only_what_the_library_has(self, path):
         """A renamed function would be met in the last cell, after hours of training."""
@@ -107,10 +120,10 @@ class TestEach:
         assert called and not {(m, name) for m, name in called if name not in defined(modules[m])}
 
 
-def recipe_commands():
-    """The Makefile's papermill commands, continued lines joined."""
+def recipes():
+    """{target: its recipe} of the Makefile, continued lines joined."""
     makefile = (LIBRARY.parent / "Makefile").read_text().replace("\\\n", " ")
-    return [line for line in makefile.splitlines() if "bin/papermill" in line or "-p SCALE" in line]
+    return dict(re.findall(r"^([\w-]+):.*\n((?:\t.*\n)+)", makefile, re.M))
 
 
 def imported(node):
@@ -132,6 +145,7 @@ def test_make_runs_every_notebook():
     makefile = (LIBRARY.parent / "Makefile").read_text()
     named = [re.search(rf"^{variable} := (.*)$", makefile, re.M)[1] for variable in ("NOTEBOOKS", "TABLES")]
     assert " ".join(named).split() == [path.stem for path in PATHS]
+    assert "$(NOTEBOOKS:%=notebooks/%.ipynb) notebooks/$(TABLES).ipynb" in recipes()["notebooks"]
 
 
 def test_the_method_notebooks_differ_in_title_and_parameters_only():

@@ -332,6 +332,22 @@ def test_entropy_is_not_credited_where_a_control_without_it_does_as_well(method)
     assert f"does not need entropy where it stands: {label} has it too" in text
 
 
+def test_a_control_without_a_benefit_does_not_have_it_too():
+    """A benefit of less than the margin is no better than nothing, which does not make nothing a benefit."""
+    small = [0.8, 1.0, 0.8, 1.0, 0.8, 1.0, 0.8, 1.0]
+    idle = controls({f"control-{rule}": [0.8, -0.8] * 4 for rule in answer.WITHOUT_ENTROPY})
+    text = text_of(grpo=CORRECT, sa_ah_grpo=plus(CORRECT, small), **idle)
+    assert "+0.9 points [+0.8, +1.0]" in text and "it is no better than" in text
+    assert "it too" not in text and "comes from entropy" not in text
+    assert "Whether entropy is what brings the benefit in final greedy Pass@1 cannot be told" in text
+
+
+def test_several_controls_have_it_too():
+    text = text_of(grpo=CORRECT, sa_ah_grpo=plus(CORRECT, STEADY), **controls({"control-scalar": STEADY,
+                                                                            "control-position": STEADY}))  # fmt: skip
+    assert "Position decay, One scalar have it too" in text
+
+
 def with_ah(points, **rules):
     """The answer where AH-GRPO gains ``points``, beside the same rollouts discounted by other rules."""
     runs = family("grpo", CORRECT) + family("sa-ah-grpo", CORRECT) + family("ah-grpo", plus(CORRECT, points))
@@ -415,3 +431,16 @@ def test_the_table_shows_every_arm_and_the_match():
     assert rows[0][:2] == ["GRPO", 8] and rows[0][3] == "—" and rows[0][-2:] == ["—", "—"]
     assert rows[1][3].startswith("+3.5 points [") and rows[1][6] == "supported" and rows[1][-2:] == ["0.7550", "0.7550"]
     assert rows[1][8].startswith("× 1.00")
+
+
+def test_a_metric_s_table_is_its_columns_of_the_whole_one():
+    """Fourteen columns are cut off by a page; a cell under another metric's head would be believed."""
+    arms = comparison.arms(family("grpo", CORRECT) + family("sa-ah-grpo", plus(CORRECT, STEADY)))
+    header, rows = answer.comparison_table(arms)
+    whole = [dict(zip(header, row, strict=True)) for row in rows]
+    tables = {metric: answer.metric_table(arms, metric) for metric in seeds.METRICS}
+    for head, lines in tables.values():
+        assert [dict(zip(head, line, strict=True)) for line in lines] == [{h: row[h] for h in head} for row in whole]
+    first, second = (head for head, _ in tables.values())
+    assert set(first) | set(second) == set(header) and len(first) == len(second) == 9
+    assert not [h for h in first if "variance" in h] and not [h for h in second if "Pass@1" in h]

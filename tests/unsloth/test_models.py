@@ -15,14 +15,38 @@ import torch
 
 from sa_ah_lib.config import preset
 from sa_ah_lib.train import models
+from sa_ah_lib.train.scales import resolve_scale
 
 
 def test_auto_scale_follows_the_device(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert models.resolve_scale("auto") == "micro-s"
+    assert resolve_scale("auto") == "micro-s"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert models.resolve_scale("auto") == "qwen2.5-1.5b"
-    assert models.resolve_scale("smollm2") == "smollm2"
+    assert resolve_scale("auto") == "qwen2.5-1.5b"
+    assert resolve_scale("smollm2") == "smollm2"
+    with pytest.raises(ValueError, match="Did you mean 'qwen2.5-3b'"):
+        resolve_scale("qwen-3b")
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("scale", "variable", "cuda", "threads"), [
+    ("micro-s", None, False, 1), ("micro-l", "2", False, 2), ("micro-s", None, True, 2), ("smollm2", None, False, 2),
+])  # fmt: skip
+def test_a_micro_model_gets_one_thread(monkeypatch, two_threads, scale, variable, cuda, threads):
+    """With two on a busy machine a step of a second took 21 to 81."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if variable:
+        monkeypatch.setenv("OMP_NUM_THREADS", variable)
+    models.choose_threads(preset(scale, "grpo"))
+    assert torch.get_num_threads() == threads
 
 
 @pytest.mark.parametrize(
@@ -143,3 +167,11 @@ def test_the_gguf_becomes_a_model_that_ends_its_turns(tmp_path, monkeypatch):
     assert tokenizer.eos_token == "<|im_end|>" and tokenizer.pad_token != tokenizer.eos_token
     text = "<start_working_out>2+3=5</start_working_out><SOLUTION>5</SOLUTION>"
     assert tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True) == text
+
+
+def test_notebook_00_says_what_failed_and_what_to_do():
+    """An executed file's last line, and all that `make demo` shows of it, is this message."""
+    from sa_ah_lib.report.checks import Check, Report
+
+    report = Report([Check("device", True, "cpu", "-"), Check("model", False, "OSError: no network", "go online once")])
+    assert not report.passed and report.failures == "model: OSError: no network  -> go online once"

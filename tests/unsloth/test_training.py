@@ -214,6 +214,9 @@ def test_notebook_parameters_become_the_configuration_they_say():
     changed = training.configure("smollm2", "sa-ah-grpo", 1, 6, "some/gsm8k", {"temperature": 0.8})
     assert changed == preset("smollm2", "sa-ah-grpo", seed=1, steps=6, dataset=data.GSM8K, temperature=0.8)
     assert training.configure("micro-s", "zero-shot", steps=6).steps == 0
+    # 0 has another meaning in the notebooks than in RunConfig, and the message is about the notebooks'.
+    with pytest.raises(ValueError, match="STEPS must be at least 1, or 0 for the method's own number. Got -2"):
+        training.configure("micro-s", "grpo", steps=-2)
 
 
 def test_a_full_disk_is_said_before_the_first_step(tiny, tmp_path, monkeypatch):

@@ -1,0 +1,22 @@
+"""What SCALE means on this machine. Needs no torch; where torch is, it is asked for a GPU."""
+
+import importlib.util
+
+from sa_ah_lib.config import SCALES
+from sa_ah_lib.config_ranges import check_choice
+
+
+def resolve_scale(scale):
+    """The scale that a notebook's SCALE names: "auto" is qwen2.5-1.5b where torch sees a GPU, micro-s where none is.
+
+    Raises:
+        ValueError: no such scale, with the nearest name.
+    """
+    check_choice("SCALE", scale, ["auto", *SCALES])
+    if scale != "auto":
+        return scale
+    if importlib.util.find_spec("torch") is None:
+        return "micro-s"
+    import torch
+
+    return "qwen2.5-1.5b" if torch.cuda.is_available() else "micro-s"
