@@ -6,7 +6,15 @@ Needs no torch.
 import math
 
 from sa_ah_lib.analysis.comparison import arm_of, caption, reference_of
-from sa_ah_lib.analysis.seeds import METRICS, MIN_SEEDS, VERDICTS, compare, interquartile_mean, seeds_needed, verdict
+from sa_ah_lib.analysis.seeds import (
+    METRICS,
+    MIN_SEEDS,
+    VERDICTS,
+    compare_all,
+    interquartile_mean,
+    seeds_needed,
+    verdict,
+)
 from sa_ah_lib.analysis.table import Table
 
 # Rules that take the entropy, its place, or both away and still discount the same rollouts.
@@ -25,9 +33,9 @@ def paragraph(arms):
 
 def _about(arm, arms):
     """Sentences on one arm: against GRPO, over its settings, beside its controls, and why."""
-    found = [compare(arm, reference_of(arm, arms), metric) for metric in METRICS]
-    verdicts = {comparison.metric: verdict(comparison) for comparison in found}
-    sentences = [_help(comparison) for comparison in found]
+    found = {metric: against_reference(arms, metric)[arm.label] for metric in METRICS}
+    verdicts = {metric: verdict(comparison) for metric, comparison in found.items()}
+    sentences = [_help(comparison) for comparison in found.values()]
     alike = lambda other: (other.config.method, other.config.rule) == (arm.config.method, arm.config.rule)  # noqa: E731
     settings, controls = [other for other in arms if alike(other)], _controls_of(arm, arms)
     for metric in METRICS if len(settings) > 1 else ():
@@ -35,10 +43,10 @@ def _about(arm, arms):
     if not controls:
         return [*sentences, f"No control of {arm.label} was run, so nothing is said about why."]
     sentences += [_against_controls(arm, controls, metric) for metric in METRICS]
-    helped = [metric for metric in METRICS if verdicts[metric] == "supported"]
+    helped = [metric for metric in METRICS if verdicts[metric] == "better"]
     if helped:
         return [*sentences, *(_why(arm, controls, metric, arms) for metric in helped)]
-    if "undecidable" in verdicts.values():
+    if "undecided" in verdicts.values():
         return [*sentences, "As long as it is open whether there is a benefit, the controls cannot explain one."]
     return [*sentences, "There is no benefit that the controls would have to explain."]
 
@@ -58,28 +66,36 @@ def table(arms, name):
     return Table(name, f"Methods over seeds, {caption(arms)}", header, rows, (paragraph(arms),))
 
 
+def against_reference(arms, metric, reference="grpo"):
+    """{label: Comparison} of each arm with the ``reference`` arm of its own setting; all intervals hold at once."""
+    pairs = [(arm, reference_of(arm, arms, reference)) for arm in arms]
+    pairs = [(arm, anchor) for arm, anchor in pairs if anchor is not None and arm is not anchor]
+    return {comparison.first: comparison for comparison in compare_all(pairs, metric)}
+
+
 def comparison_table(arms, reference="grpo"):
     """(header, rows): per arm both metrics' interquartile means, the paired comparison with ``reference``, the weights.
 
-    An arm is compared with the ``reference`` arm of its own setting, where there is one.
-    The last two columns are the mean logged weight of discounted tokens, and of Eq. 5 on the same tokens; "—" where
+    Comparisons are those of ``against_reference``; p is the sign-flip test's, and Holm's correction of it. The last
+    two columns are the mean logged weight of discounted tokens, and of Eq. 5 on the same tokens; "—" where
     nothing is discounted, or a run was logged without them.
     """
     header = ["arm", "seeds"]
     for metric in METRICS.values():
         short = metric.short
         header += [f"{metric.label}, IQM [95%]", f"paired {short} {'ratio' if metric.ratio else 'gain'} [95%]"]
-        header += [f"P(better {short}) [95%]", f"sign-flip p, {short}", f"better {short} is"]
-    rows = []
+        header += [f"P(better {short}) [95%]", f"p, {short}", f"Holm p, {short}", f"verdict, {short}"]
+    compared, rows = {metric: against_reference(arms, metric, reference) for metric in METRICS}, []
     for arm in arms:
-        row, anchor = [arm.label, len(arm.runs)], reference_of(arm, arms, reference)
+        row = [arm.label, len(arm.runs)]
         for metric in METRICS:
             row.append(_estimate_text(interquartile_mean(arm, metric)))
-            if anchor is None or arm is anchor:
-                row += ["—"] * 4
+            found = compared[metric].get(arm.label)
+            if found is None:
+                row += ["—"] * 5
                 continue
-            found = compare(arm, anchor, metric)
-            row += [gain_text(found), _estimate_text(found.improvement), f"{found.p_value:.3g}", verdict(found)]
+            p_values = [f"{p:.3g}" for p in (found.p_value, found.adjusted_p)]
+            row += [gain_text(found), _estimate_text(found.improvement), *p_values, verdict(found)]
         rows.append([*row, _mean_logged(arm, "sa_ah/weight_discounted"), _mean_logged(arm, "sa_ah/weight_target")])
     return [*header, "mean w, discounted", "to match"], rows
 
@@ -123,41 +139,43 @@ def _help(comparison):
         f"seed{'' if count == 1 else 's'}{_p_text(comparison)}"
     )
     small = f"a factor of {metric.margin:g}" if metric.ratio else f"{100 * metric.margin:g} points"
-    outcome = verdict(comparison)
-    if outcome == "supported" and comparison.gain.high < metric.least_gain:
-        return f"{start}: a benefit is supported, of less than {small}."
-    if outcome == "supported":
-        return f"{start}: a benefit is supported."
-    if outcome == "not supported" and comparison.gain.high < 0:
-        return f"{start}: a benefit is not supported; it was worse."
-    if outcome == "not supported":
-        return f"{start}: a benefit is not supported; any is smaller than {small}."
+    outcome, gain = verdict(comparison), comparison.gain
+    if outcome == "better":
+        return f"{start}: better" + (f", by less than {small}." if gain.high < metric.least_gain else ".")
+    if outcome == "worse":
+        return f"{start}: worse" + (f", by less than {small}." if gain.low > -metric.least_gain else ".")
+    if outcome == "equivalent":
+        return f"{start}: equivalent; any difference is smaller than {small}."
     needed = seeds_needed(comparison)
     if count < MIN_SEEDS:
         remedy = f"at least {MIN_SEEDS} seeds are needed"
+    elif gain.high < metric.least_gain:
+        remedy = f"a benefit of {small} is ruled out, a loss is not"
     elif needed is None or needed <= count:
         remedy = f"the effect lies too near to {small} or to nothing"
     else:
         remedy = f"about {needed} seeds would show {small}"
-    return f"{start}: undecidable at this many seeds; {remedy}."
+    return f"{start}: undecided at this many seeds; {remedy}."
 
 
 def _p_text(comparison):
-    return "" if math.isnan(comparison.p_value) else f" (sign-flip p = {comparison.p_value:.3g})"
+    if math.isnan(comparison.p_value):
+        return ""
+    return f" (sign-flip p = {comparison.p_value:.3g}, {comparison.adjusted_p:.3g} after Holm)"
 
 
 def _over_settings(settings, arms, metric):
-    pairs = [(arm, reference_of(arm, arms)) for arm in settings]
-    found = [compare(arm, grpo, metric, len(pairs)) for arm, grpo in pairs]
+    found = [against_reference(arms, metric)[arm.label] for arm in settings]
     return (
-        f"Over {len(settings)} settings of it, each against GRPO in its own, a benefit in {METRICS[metric].label} is "
+        f"Over {len(settings)} settings of it, each against GRPO in its own, {METRICS[metric].label} is "
         f"{_by_verdict(found, {outcome: f'{outcome} for' for outcome in VERDICTS})}."
     )
 
 
 def _against_controls(sa, controls, metric):
-    words = {"supported": "it is better than", "not supported": "it is no better than", "undecidable": "undecided:"}
-    found = [compare(sa, arm, metric, len(controls)) for arm in controls]
+    words = {"better": "it is better than", "worse": "it is worse than", "equivalent": "it is equivalent to"}
+    words["undecided"] = "undecided:"
+    found = compare_all([(sa, arm) for arm in controls], metric)
     return f"Beside its controls in {METRICS[metric].label}, {_by_verdict(found, words, second=True)}."
 
 
@@ -171,20 +189,22 @@ def _by_verdict(found, words, second=False):
 def _why(arm, controls, metric, arms):
     """What brings the benefit of an arm: entropy, not entropy, or unknown.
 
-    A control "has it too" only if its own gain over GRPO is supported, and the arm is no better than it. A benefit
-    below the margin is no better than a control without any, so the second alone would credit a rule that does nothing.
+    A control "has it too" only if it is itself better than GRPO, and the arm is worse than it or equivalent to it. A
+    small benefit is equivalent to none, so the second alone would credit a rule that does nothing.
     """
     # One scalar on all rollouts cancels in the denominator: it is GRPO, which the benefit is over.
     needed = WITHOUT_ENTROPY[1:] if arm.config.scope == "all" else WITHOUT_ENTROPY
     ran = [control for control in controls if control.config.rule in needed]
-    beside = [verdict(compare(arm, control, metric, len(ran))) for control in ran]
-    own = [verdict(compare(control, reference_of(control, arms), metric, len(ran))) for control in ran]
-    label = METRICS[metric].label
-    judged = zip(ran, beside, own, strict=True)
-    equal = [control.label for control, *found in judged if found == ["not supported", "supported"]]
+    beside = [verdict(comparison) for comparison in compare_all([(arm, control) for control in ran], metric)]
+    own, label = against_reference(arms, metric), METRICS[metric].label
+    equal = [
+        control.label
+        for control, outcome in zip(ran, beside, strict=True)
+        if outcome in ("worse", "equivalent") and verdict(own[control.label]) == "better"
+    ]
     if equal:
         verb = "has" if len(equal) == 1 else "have"
         return f"So the benefit in {label} does not need entropy where it stands: {', '.join(equal)} {verb} it too."
-    if len(ran) == len(needed) and set(beside) == {"supported"}:
+    if len(ran) == len(needed) and set(beside) == {"better"}:
         return f"So the benefit in {label} comes from entropy where it stands, beyond position and less weight."
     return f"Whether entropy is what brings the benefit in {label} cannot be told from these runs."

@@ -7,10 +7,11 @@ Agarwal et al. 2021 (arXiv 2108.13264), through scipy; their strata are tasks, h
 import itertools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
 from sa_ah_lib.analysis.rounding import ESTIMATED, rounded_to
@@ -21,7 +22,7 @@ MIN_SEEDS = 6
 """Fewer pairs decide nothing here: no sign-flip test of less than six can reach p < 0.05."""
 
 
-VERDICTS = ("supported", "not supported", "undecidable")
+VERDICTS = ("better", "worse", "equivalent", "undecided")
 
 
 @dataclass(frozen=True)
@@ -81,9 +82,10 @@ class Estimate:
 class Comparison:
     """``first`` against ``second`` on the keys both have.
 
-    ``gains``: {(scale, seed): gain}, positive where ``first`` is better; ``gain``: their mean with a t interval, both
-    in logarithms for a ratio metric; ``p_value``: two-sided sign-flip test, exact up to 13 pairs; ``improvement``:
-    probability that a run of ``first`` beats one of ``second``, with a bootstrap interval.
+    ``gains``: {(scale, seed): gain}, positive where ``first`` is better; ``gain``: their mean with its interval, both
+    in logarithms for a ratio metric; ``p_value``: two-sided sign-flip test, exact up to 13 pairs; ``adjusted_p``: the
+    same after Holm's correction for the comparisons made together; ``improvement``: probability that a run of
+    ``first`` beats one of ``second``, with a bootstrap interval.
     """
 
     first: str
@@ -92,6 +94,7 @@ class Comparison:
     gains: dict
     gain: Estimate
     p_value: float
+    adjusted_p: float
     improvement: Estimate
 
 
@@ -109,40 +112,89 @@ def interquartile_mean(arm, metric):
     return _estimate(_strata(scores(arm, metric)), iqm)
 
 
+def compare(first, second, metric):
+    """``compare_all`` of one pair of arms."""
+    return compare_all([(first, second)], metric)[0]
+
+
+def compare_all(pairs, metric):
+    """Compare several pairs of arms at once, each paired by seed.
+
+    A gain in Pass@1 is uncertain in its seeds and in its problems: where every answer is known, its standard error is
+    that of a bootstrap that draws both anew. Elsewhere it is that of the seeds alone. The intervals are Student's with
+    as many degrees of freedom as seeds less one, and hold for all pairs at once (Bonferroni).
+
+    Args:
+        pairs: (first, second) arms. metric: a key of ``METRICS``.
+    """
+    found = [_compare(first, second, metric, len(pairs)) for first, second in pairs]
+    tested = [comparison for comparison in found if not math.isnan(comparison.p_value)]
+    adjusted = multipletests([c.p_value for c in tested], method="holm")[1] if tested else []
+    corrected = {id(c): float(p) for c, p in zip(tested, adjusted, strict=True)}
+    return [replace(c, adjusted_p=corrected.get(id(c), math.nan)) for c in found]
+
+
 @rounded_to(ESTIMATED)
-def compare(first, second, metric, comparisons=1):
-    """Pair two arms by seed; the interval holds for ``comparisons`` of its kind at once (Bonferroni)."""
+def _compare(first, second, metric, comparisons):
     rule, sides = METRICS[metric], [scores(arm, metric) for arm in (first, second)]
     shared = sorted(sides[0].keys() & sides[1].keys())
     values = [np.array([side[key] for key in shared]) for side in sides]
     gains = rule.gain(*values) if shared else np.array([])
+    mean = float(gains.mean()) if len(gains) else math.nan
     low = high = p_value = math.nan
     if len(gains) > 1:
         p_value = stats.permutation_test((gains,), np.mean, permutation_type="samples", rng=RNG_SEED).pvalue
-        low = high = gains[0]
-        if np.ptp(gains):
-            low, high = stats.ttest_1samp(gains, 0).confidence_interval(1 - 0.05 / comparisons)
-    mean = float(gains.mean()) if len(gains) else math.nan
+        error = _crossed_error(first, second, shared) if metric == "pass_at_1" else None
+        error = stats.sem(gains) if error is None else error
+        reach = stats.t.ppf(1 - 0.025 / comparisons, len(gains) - 1) * error
+        low, high = mean - reach, mean + reach
     sign = 1 if rule.larger_is_better else -1
     strata = [_strata({key: sign * side[key] for key in shared}) for side in sides]
     improvement = _estimate([*strata[0], *strata[1]], _superiority)
     gain = Estimate(mean, float(low), float(high), len(gains))
     named = dict(zip(shared, gains.tolist(), strict=True))
-    return Comparison(first.label, second.label, metric, named, gain, float(p_value), improvement)
+    return Comparison(first.label, second.label, metric, named, gain, float(p_value), math.nan, improvement)
+
+
+def _crossed_error(first, second, shared):
+    """Standard error of the mean gain when seeds and problems are both drawn anew, or None without all answers.
+
+    Within a scale every seed is evaluated on the same problems, so a draw of problems is shared by its seeds.
+    """
+    rng, total = np.random.default_rng(RNG_SEED), np.zeros(RESAMPLES)
+    for _, group in itertools.groupby(shared, key=lambda key: key[0]):
+        keys = list(group)
+        sides = [[_final_answers(arm.runs[key]) for key in keys] for arm in (first, second)]
+        lengths = {len(answers) for side in sides for answers in side}
+        if len(lengths) > 1 or 0 in lengths:
+            return None
+        gaps = np.array(sides[0], dtype=float) - np.array(sides[1], dtype=float)  # (seeds, problems)
+        seeds, problems = gaps.shape
+        by_seed = rng.multinomial(seeds, np.full(seeds, 1 / seeds), RESAMPLES)
+        by_problem = rng.multinomial(problems, np.full(problems, 1 / problems), RESAMPLES)
+        total += ((by_seed @ gaps) * by_problem).sum(1) / problems
+    return float(np.std(total / len(shared)))
+
+
+def _final_answers(run):
+    return run.answers[max(run.answers)] if run.answers else []
 
 
 def verdict(comparison):
-    """Whether ``first`` is better: "supported", "not supported" or "undecidable" at this many seeds.
+    """What the gain's interval decides: one of ``VERDICTS``.
 
-    Supported: the gain's interval lies above 0. Not supported: it lies below the metric's margin, so any gain is too
-    small to matter. Undecidable: it reaches from nothing to the margin, or there are fewer than ``MIN_SEEDS`` pairs.
+    "better": it lies above 0. "worse": below 0. "equivalent": inside the metric's margin on both sides. "undecided":
+    none of these, or fewer than ``MIN_SEEDS`` pairs. A gain above 0 and inside the margin is "better"; whoever reports
+    it says that it is small.
     """
-    gain = comparison.gain
-    if gain.count >= MIN_SEEDS and gain.low > 0:
-        return "supported"
-    if gain.count >= MIN_SEEDS and gain.high < METRICS[comparison.metric].least_gain:
-        return "not supported"
-    return "undecidable"
+    gain, margin = comparison.gain, METRICS[comparison.metric].least_gain
+    if gain.count < MIN_SEEDS:
+        return "undecided"
+    if gain.low > 0:
+        return "better"
+    if gain.high < 0:
+        return "worse"
+    return "equivalent" if -margin < gain.low and gain.high < margin else "undecided"
 
 
 def seeds_needed(comparison):

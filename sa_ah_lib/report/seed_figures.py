@@ -11,9 +11,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from sa_ah_lib.analysis import answer
-from sa_ah_lib.analysis.comparison import arm_of, by_family, caption, reference_of
+from sa_ah_lib.analysis.comparison import arm_of, by_family, caption
 from sa_ah_lib.analysis.loading import load
-from sa_ah_lib.analysis.seeds import METRICS, compare, interquartile_mean, performance_profile, scores
+from sa_ah_lib.analysis.seeds import METRICS, interquartile_mean, performance_profile, scores
 from sa_ah_lib.report.figures import METHOD_STYLE, save_pictures, styled
 
 # Controls keep their style from one figure to the next; colours are Okabe-Ito's other ones and greys.
@@ -62,8 +62,9 @@ def plot_gains(arms, metric, reference="grpo", ax=None):
     ax.axvspan(*sorted(band), color="0.92", zorder=0, linewidth=0)
     ax.axvline(show([0])[0], color="0.35", linewidth=0.8, zorder=1)
     styles = dict(zip([arm.label for arm in arms], _styles(arms), strict=True))
+    compared = answer.against_reference(arms, metric, reference)
     for row, arm in enumerate(others):
-        comparison, style = compare(arm, reference_of(arm, arms, reference), metric), styles[arm.label]
+        comparison, style = compared[arm.label], styles[arm.label]
         points = show(list(comparison.gains.values()))
         ax.plot(points, [row + 0.22] * len(points), "|", color=style["color"], alpha=0.6, markersize=4)
         gain = comparison.gain

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import warnings
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 
@@ -85,6 +86,14 @@ class Run:
             correct, total = counts.get(row["step"], (0, 0))
             counts[row["step"]] = (correct + bool(row["correct"]), total + 1)
         return dict(sorted(counts.items()))
+
+    @cached_property
+    def answers(self):
+        """{step: list of booleans in problem order} from the per-problem evaluation rows, step 0 included."""
+        found = {}
+        for row in sorted(self.eval, key=lambda row: (row["step"], row["problem"])):
+            found.setdefault(row["step"], []).append(bool(row["correct"]))
+        return found
 
     def curve(self, key):
         """(steps, values) of one key of train.jsonl, without the rows that lack it."""

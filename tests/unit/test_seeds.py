@@ -1,6 +1,7 @@
 """Comparisons over seeds: which runs are compared, the estimates against other libraries, and what is concluded."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from sa_ah_lib.analysis import answer, comparison, seeds
 from sa_ah_lib.config import CONTROLS, METHODS, preset
 
 CORRECT = [400, 410, 390, 430, 405, 395, 420, 415]
+SPREADS = [0.9, 0.7, 1.1, 0.8, 0.6, 1.0, 0.75, 0.85]
 
 
 def arms_of(**corrects):
@@ -226,20 +228,50 @@ def test_pairs_are_made_by_seed_and_signs_point_to_better():
 
 
 def test_the_interval_and_the_test_are_those_of_other_libraries():
-    grpo, sa = arms_of(grpo=CORRECT, sa_ah_grpo=plus(CORRECT, [1, 2, -1, 3, 2, 1, 0, 2]))
-    found = seeds.compare(sa, grpo, "pass_at_1")
-    gains = np.array([1, 2, -1, 3, 2, 1, 0, 2]) / 100
+    """The variance has no problems to draw: its interval is Student's over seeds alone."""
+    grpo, sa = arms_of(grpo=(CORRECT, [1.0] * 8), sa_ah_grpo=(CORRECT, SPREADS))
+    found = seeds.compare(sa, grpo, "training_variance")
+    gains = -2 * np.log(SPREADS)
     low, high = gains.mean() + np.array([-1, 1]) * stats.t.ppf(0.975, 7) * gains.std(ddof=1) / math.sqrt(8)
     assert (found.gain.low, found.gain.high) == (pytest.approx(low), pytest.approx(high))
     flips = [(np.array(signs) * gains).mean() for signs in np.ndindex(*[2] * 8) for signs in [np.array(signs) * 2 - 1]]
     assert found.p_value == pytest.approx(np.mean(np.abs(flips) >= abs(gains.mean()) - 1e-12))
 
 
-def test_more_comparisons_at_once_need_wider_intervals():
+def test_a_gain_is_uncertain_in_its_seeds_and_in_its_problems():
+    """Eight seeds that agree on 500 problems say nothing of other problems."""
+    grpo, sa = arms_of(grpo=CORRECT, sa_ah_grpo=plus(CORRECT, [1, 2, -1, 3, 2, 1, 0, 2]))
+    found = seeds.compare(sa, grpo, "pass_at_1")
+    gaps = np.array([
+        np.array(sa.runs[key].answers[8], dtype=float) - grpo.runs[key].answers[8] for key in sorted(sa.runs)
+    ])  # fmt: skip
+    rng, means = np.random.default_rng(1), []
+    for _ in range(4000):
+        rows, columns = rng.integers(8, size=8), rng.integers(500, size=500)
+        means.append(gaps[rows][:, columns].mean())
+    reach = (found.gain.high - found.gain.low) / 2
+    assert reach == pytest.approx(stats.t.ppf(0.975, 7) * np.std(means), rel=0.05)
+    assert reach > 1.1 * stats.t.ppf(0.975, 7) * stats.sem(gaps.mean(1))
+
+
+def test_without_every_answer_the_interval_is_over_seeds():
+    """A log that holds totals alone must not pass for one whose problems were drawn anew."""
+    grpo, sa = arms_of(grpo=CORRECT, sa_ah_grpo=plus(CORRECT, [1, 2, -1, 3, 2, 1, 0, 2]))
+    bare = comparison.Arm(sa.label, sa.config, {
+        key: SimpleNamespace(pass_at_1=run.pass_at_1, answers={}) for key, run in sa.runs.items()
+    })  # fmt: skip
+    found = seeds.compare(bare, grpo, "pass_at_1").gain
+    gains = np.array([1, 2, -1, 3, 2, 1, 0, 2]) / 100
+    assert found.high - found.low == pytest.approx(2 * stats.t.ppf(0.975, 7) * stats.sem(gains))
+
+
+def test_more_comparisons_at_once_need_wider_intervals_and_larger_p():
     """Seven controls at 95% each: one of them differs by chance in three of ten studies."""
     grpo, sa = arms_of(grpo=CORRECT, sa_ah_grpo=plus(CORRECT, [1, 2, -1, 3, 2, 1, 0, 2]))
-    one, seven = (seeds.compare(sa, grpo, "pass_at_1", count).gain for count in (1, 7))
-    assert seven.low < one.low < one.high < seven.high
+    one, seven = (seeds.compare_all([(sa, grpo)] * count, "pass_at_1")[0] for count in (1, 7))
+    assert seven.gain.low < one.gain.low < one.gain.high < seven.gain.high
+    assert one.adjusted_p == one.p_value == seven.p_value
+    assert seven.adjusted_p == pytest.approx(min(1, 7 * one.p_value))
 
 
 def test_probability_of_improvement_is_mann_whitney_s():
@@ -257,20 +289,20 @@ def test_too_few_pairs_give_no_interval_and_no_error(common):
     grpo, sa = comparison.arms(runs)
     found = seeds.compare(sa, grpo, "pass_at_1")
     assert found.gain.count == common and math.isnan(found.gain.low) and math.isnan(found.p_value)
-    assert seeds.verdict(found) == "undecidable" and seeds.seeds_needed(found) is None
+    assert seeds.verdict(found) == "undecided" and seeds.seeds_needed(found) is None
 
 
 # --- verdicts --------------------------------------------------------------------------------------------------------
 
 STEADY = [3, 4, 3, 4, 3, 4, 3, 4]
 CASES = {
-    "a steady gain": (STEADY, "supported"),
-    "nothing, precisely": ([0.2, -0.2] * 4, "not supported"),
-    "worse": ([-x for x in STEADY], "not supported"),
-    "worse, and noisy": ([-20, -1, -9, -2, -14, -3, -8, -5], "not supported"),
-    "noise around nothing": ([8, -8] * 4, "undecidable"),
-    "a gain that may be none": ([9, -1, 6, -2, 8, 0, 5, -3], "undecidable"),
-    "too few seeds": ([3, 4, 3, 4, 3], "undecidable"),
+    "a steady gain": (STEADY, "better"),
+    "nothing, precisely": ([0.2, -0.2] * 4, "equivalent"),
+    "worse": ([-x for x in STEADY], "worse"),
+    "worse, and noisy": ([-20, -1, -9, -2, -14, -3, -8, -5], "worse"),
+    "noise around nothing": ([8, -8] * 4, "undecided"),
+    "a gain that may be none": ([9, -1, 6, -2, 8, 0, 5, -3], "undecided"),
+    "too few seeds": ([3, 4, 3, 4, 3], "undecided"),
 }
 
 
@@ -285,8 +317,8 @@ def test_the_verdict_of_each_case(case):
 
 @pytest.mark.parametrize(
     ("ratios", "expected"),
-    [([0.5, 0.6] * 4, "supported"), ([1.0, 1.05] * 4, "not supported"), ([2.0, 2.2] * 4, "not supported"),
-     ([0.3, 3.0] * 4, "undecidable")],
+    [([0.5, 0.6] * 4, "better"), ([1.0, 1.05] * 4, "worse"), ([0.99, 1.01] * 4, "equivalent"),
+     ([2.0, 2.2] * 4, "worse"), ([0.3, 3.0] * 4, "undecided")],
 )  # fmt: skip
 def test_the_verdict_on_a_ratio(ratios, expected):
     """A margin of 1.25 compared with a logarithm, or with the ratio upside down."""
@@ -320,7 +352,7 @@ def controls(points, noise=()):
 
 def test_entropy_is_credited_only_if_all_controls_without_it_fall_short():
     text = text_of(grpo=CORRECT, sa_ah_grpo=plus(CORRECT, STEADY), **controls({}))
-    assert "a benefit is supported" in text and "comes from entropy where it stands" in text
+    assert "after Holm): better." in text and "comes from entropy where it stands" in text
     assert "+3.5 points" in text and "over 8 paired seeds" in text and "0.00781" in text
 
 
@@ -337,7 +369,7 @@ def test_a_control_without_a_benefit_does_not_have_it_too():
     small = [0.8, 1.0, 0.8, 1.0, 0.8, 1.0, 0.8, 1.0]
     idle = controls({f"control-{rule}": [0.8, -0.8] * 4 for rule in answer.WITHOUT_ENTROPY})
     text = text_of(grpo=CORRECT, sa_ah_grpo=plus(CORRECT, small), **idle)
-    assert "+0.9 points [+0.8, +1.0]" in text and "it is no better than" in text
+    assert "+0.9 points [" in text and "it is equivalent to" in text
     assert "it too" not in text and "comes from entropy" not in text
     assert "Whether entropy is what brings the benefit in final greedy Pass@1 cannot be told" in text
 
@@ -377,20 +409,21 @@ def test_a_noisy_or_missing_control_leaves_the_reason_open():
 def test_no_benefit_needs_no_reason():
     spreads = [1.02, 0.98] * 4
     text = text_of(grpo=(CORRECT, [1.0] * 8), sa_ah_grpo=(plus(CORRECT, [0.2, -0.2] * 4), spreads), **controls({}))
-    assert "any is smaller than 2 points" in text and "any is smaller than a factor of 1.25" in text
+    assert "any difference is smaller than 2 points" in text
+    assert "any difference is smaller than a factor of 1.25" in text
     assert "There is no benefit that the controls would have to explain" in text and "comes from" not in text
 
 
 def test_a_benefit_too_small_to_matter_is_called_small():
     """Significant and negligible, read as a success."""
     text = text_of(grpo=CORRECT, sa_ah_grpo=plus(CORRECT, [1, 0.8, 1.2, 1, 0.6, 1, 1.4, 1]))
-    assert "a benefit is supported, of less than 2 points" in text
-    assert "of less than" not in text_of(grpo=CORRECT, sa_ah_grpo=plus(CORRECT, STEADY))
+    assert "better, by less than 2 points" in text
+    assert "less than" not in text_of(grpo=CORRECT, sa_ah_grpo=plus(CORRECT, STEADY))
 
 
 def test_harm_is_called_harm():
     text = text_of(grpo=CORRECT, sa_ah_grpo=plus(CORRECT, [-p for p in STEADY]))
-    assert "not supported; it was worse" in text and "No control of SA-AH-GRPO was run" in text
+    assert "after Holm): worse." in text and "No control of SA-AH-GRPO was run" in text
 
 
 @pytest.mark.parametrize(
@@ -401,7 +434,7 @@ def test_harm_is_called_harm():
 def test_what_cannot_be_decided_is_said_with_what_it_takes(count, points, advice):
     """A verdict on two seeds is what the paper is criticised for."""
     text = text_of(grpo=CORRECT[:count], sa_ah_grpo=plus(CORRECT[:count], points), control_scalar=CORRECT[:count])
-    assert advice in text and "undecidable at this many seeds" in text
+    assert advice in text and "undecided at this many seeds" in text
     assert "As long as it is open whether there is a benefit" in text
 
 
@@ -410,9 +443,9 @@ def test_every_setting_has_its_verdict_in_the_answer():
     runs = family("grpo", CORRECT) + family("sa-ah-grpo", plus(CORRECT, [0.2, -0.2] * 4))
     runs += family("sa-ah-grpo", plus(CORRECT, STEADY), alpha=1.0)
     text = answer.paragraph(comparison.arms(runs))
-    assert "Over 2 settings of it, each against GRPO in its own, a benefit in final greedy Pass@1 is" in text
-    assert "supported for SA-AH-GRPO, α = 1 (+3.5 points" in text
-    assert "not supported for SA-AH-GRPO, α = 0.5 (+0.0 points" in text
+    assert "Over 2 settings of it, each against GRPO in its own, final greedy Pass@1 is" in text
+    assert "better for SA-AH-GRPO, α = 1 (+3.5 points" in text
+    assert "equivalent for SA-AH-GRPO, α = 0.5 (+0.0 points" in text
     assert "settings" not in text_of(grpo=CORRECT, sa_ah_grpo=CORRECT)
 
 
@@ -429,12 +462,12 @@ def test_the_table_shows_every_arm_and_the_match():
     header, rows = answer.comparison_table(comparison.arms(grpo + sa))
     assert all(len(row) == len(header) for row in rows)
     assert rows[0][:2] == ["GRPO", 8] and rows[0][3] == "—" and rows[0][-2:] == ["—", "—"]
-    assert rows[1][3].startswith("+3.5 points [") and rows[1][6] == "supported" and rows[1][-2:] == ["0.7550", "0.7550"]
-    assert rows[1][8].startswith("× 1.00")
+    assert rows[1][3].startswith("+3.5 points [") and rows[1][7] == "better" and rows[1][-2:] == ["0.7550", "0.7550"]
+    assert rows[1][9].startswith("× 1.00")
 
 
 def test_a_metric_s_table_is_its_columns_of_the_whole_one():
-    """Fourteen columns are cut off by a page; a cell under another metric's head would be believed."""
+    """Sixteen columns are cut off by a page; a cell under another metric's head would be believed."""
     arms = comparison.arms(family("grpo", CORRECT) + family("sa-ah-grpo", plus(CORRECT, STEADY)))
     header, rows = answer.comparison_table(arms)
     whole = [dict(zip(header, row, strict=True)) for row in rows]
@@ -442,5 +475,5 @@ def test_a_metric_s_table_is_its_columns_of_the_whole_one():
     for head, lines in tables.values():
         assert [dict(zip(head, line, strict=True)) for line in lines] == [{h: row[h] for h in head} for row in whole]
     first, second = (head for head, _ in tables.values())
-    assert set(first) | set(second) == set(header) and len(first) == len(second) == 9
+    assert set(first) | set(second) == set(header) and len(first) == len(second) == 10
     assert not [h for h in first if "variance" in h] and not [h for h in second if "Pass@1" in h]
