@@ -30,6 +30,10 @@ STYLES = {**METHOD_STYLE, **CONTROL_STYLE}
 # More arms of one method keep its colour and take the next of these markers.
 MARKERS = "*pd8H"
 
+SCORE_BARS = "bars: 95% bootstrap intervals over seeds; ticks: seeds"
+GAIN_BARS = "bars: 95% intervals over seeds and problems (variance: seeds), for all arms; ticks: seeds; grey: margin"
+PROFILE_BANDS = "bands, where drawn: 95% bootstrap intervals over seeds"
+
 
 def plot_scores(arms, metric, ax=None):
     """Every seed's score (small) and the interquartile mean with its 95% bootstrap interval, one row an arm."""
@@ -117,23 +121,23 @@ def profiles(arms, width=6.9):
             ax.get_legend().remove()
     # Below the axes: steps from one corner to the other leave no room in them.
     figure.legend(handles, labels, loc="outside lower center", ncols=3 if width > 5 else 1, fontsize=6)
-    return _captioned(figure, arms, width)
+    return _captioned(figure, arms, width, PROFILE_BANDS)
 
 
 def summary(arms, width=6.9):
     """Does SA-AH-GRPO help, and why: it, AH-GRPO and the controls against GRPO; a figure ``width`` inches wide."""
     rows = sum(arm.config.method != "grpo" for arm in arms)
-    return _pair(arms, lambda a, metric, ax: plot_gains(a, metric, "grpo", ax), rows, width)
+    return _pair(arms, lambda a, metric, ax: plot_gains(a, metric, "grpo", ax), rows, width, GAIN_BARS)
 
 
 PICTURES = {"seeds": overview, "profiles": profiles, "summary": summary}
 
 
-def _pair(arms, draw, rows, width):
+def _pair(arms, draw, rows, width, bars=SCORE_BARS):
     figure, axes = _axes(width, 0.9 + 0.2 * max(rows, 2), sharey=True)
     for ax, metric in zip(axes, METRICS, strict=True):
         draw(arms, metric, ax=ax)
-    return _captioned(figure, arms, width)
+    return _captioned(figure, arms, width, bars)
 
 
 def _axes(width, height, sharey):
@@ -144,9 +148,10 @@ def _axes(width, height, sharey):
     return figure, list(axes.flat)
 
 
-def _captioned(figure, arms, width):
+def _captioned(figure, arms, width, bars):
     columns, size = (120, 7) if width > 5 else (72, 5)
-    figure.suptitle(textwrap.fill(caption(arms), columns), fontsize=size, color="0.3")
+    lines = [textwrap.fill(text, columns) for text in (caption(arms), bars)]
+    figure.suptitle("\n".join(lines), fontsize=size, color="0.3")
     return figure
 
 

@@ -117,7 +117,8 @@ def test_nothing_leaves_the_page(arms, draw, width):
     page = figure.get_tightbbox().width
     assert figure.get_figwidth() == width and page <= width * 1.005
     title = "measured: micro-s, made up, 8 steps, seeds 0, 1, 2, 3, 4, 5, 6, 7, cpu, 2026-01-05"
-    assert figure.get_suptitle().replace("\n", " ") == title
+    bars = {seed_figures.overview: seed_figures.SCORE_BARS, seed_figures.profiles: seed_figures.PROFILE_BANDS}
+    assert figure.get_suptitle().replace("\n", " ") == f"{title} {bars.get(draw, seed_figures.GAIN_BARS)}"
 
 
 @pytest.mark.parametrize("width", [3.3, 6.9])
