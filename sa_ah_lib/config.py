@@ -58,6 +58,7 @@ _MICRO = {
 SCALES = {
     "micro-s": {**_MICRO, "model": "micro-s"},
     "micro-l": {**_MICRO, "model": "micro-l"},
+    **{m: {**_MICRO, "model": m, "dataset": m, "max_completion_tokens": 112} for m in ("micro-sum", "micro-legs")},
     "smollm2": {
         "model": "smollm2",
         "dataset": "gsm_symbolic",
@@ -88,12 +89,13 @@ class RunConfig:
     seed: int = 123
     # Model and adapter (Section 4.2)
     model: str = "Qwen/Qwen2.5-1.5B-Instruct"
+    warm_start: int = 0  # of a micro model; each has problems of its own
     load_in_4bit: bool = False
     fast_inference: bool = False
     lora_rank: int = 16
     lora_alpha: int = 32
     lora_dropout: float = 0.05
-    # Data (Section 4.1): a hub id, "micro" (the micro models' own problems), or a reasoning-gym task
+    # Data (Section 4.1): a hub id, one of ``data.MICRO_TASKS``, or a reasoning-gym task
     dataset: str = "openai/gsm8k"
     data_seed: int = 123
     train_examples: int = 800

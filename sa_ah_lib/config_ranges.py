@@ -51,7 +51,7 @@ def check_ranges(c):
     ):  # fmt: skip
         if getattr(c, name) < 1:
             raise ValueError(f"{name} must be at least 1. Got {getattr(c, name)}.")
-    for name in ("seed", "data_seed"):
+    for name in ("seed", "data_seed", "warm_start"):
         if not 0 <= getattr(c, name) < 2**32:
             raise ValueError(f"{name} must be in [0, 2**32). Got {getattr(c, name)}.")
     if (c.steps == 0) != (c.method == "zero-shot") or c.steps < 0:

@@ -16,7 +16,7 @@ def tiny_model_dir(tmp_path_factory):
     torch = pytest.importorskip("torch")
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    from sa_ah_lib.micro_tokenizer import build_tokenizer
+    from sa_ah_lib.micro.byte_tokenizer import build_tokenizer
 
     directory = tmp_path_factory.mktemp("tiny-qwen2")
     tokenizer = build_tokenizer()

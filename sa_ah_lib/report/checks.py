@@ -139,7 +139,7 @@ def _model(config):
     """The model that ``models.load`` would take: a directory, or a hub id that is cached or can be fetched."""
     from sa_ah_lib.train import models
 
-    path = models.model_path(config.model)
+    path = models.model_path(config.model, config.warm_start)
     if Path(path).is_dir():
         return Path(path).name
     if models.cached(path):

@@ -18,6 +18,12 @@ SYSTEM_PROMPT = (
     f"Work step by step between {REASONING_START} and {REASONING_END}, one calculation a line. "
     f"Then give only the final number between {SOLUTION_START} and {SOLUTION_END}."
 )
+MICRO_TASKS = {
+    "micro": ("chain_sum", dict(min_terms=3, max_terms=8, min_digits=1, max_digits=1)),
+    "micro-sum": ("chain_sum", dict(min_terms=5, max_terms=8, min_digits=1, max_digits=1)),
+    "micro-legs": ("leg_counting", dict(min_animals=3, max_animals=4, min_instances=1, max_instances=6)),
+}
+"""{dataset: (reasoning-gym task, its settings)}; "micro" is the one of the two first micro models."""
 # Reasoning-gym derives an item's seed from the task's seed plus its index: far apart, so splits do not meet.
 TASK_SEEDS = {"evaluation": 10_000_000, "train": 20_000_000, "warm": 30_000_000}
 
@@ -125,8 +131,8 @@ def task_problems(task, split, count, exclude=(), seed=0, **settings):
     try:
         items = reasoning_gym.create_dataset(task, size=20 * count + 1000, seed=TASK_SEEDS[split] + seed, **settings)
     except ValueError as error:
-        message = f"dataset must be {GSM8K!r}, 'micro' or a reasoning-gym task. Got {task!r} ({error})."
-        raise ValueError(message) from error
+        known = ", ".join((GSM8K, *MICRO_TASKS))
+        raise ValueError(f"dataset must be {known} or a reasoning-gym task. Got {task!r} ({error}).") from error
     seen, found = set(exclude), 0
     for index in range(len(items)):
         if found == count:
@@ -151,6 +157,14 @@ def prompt_rows(problems, config):
     return [{"prompt": messages(p.question, config.system_prompt), "answer": p.answer} for p in problems]
 
 
+def split_seed(data_seed=123, warm_start=0):
+    """What is added to ``TASK_SEEDS``: the paper's seed and the first warm start are the published split, 0.
+
+    Others move past every split, or they would be the same list shifted.
+    """
+    return ((data_seed - 123) % 2**32 + 2**32 * warm_start) * 2 * TASK_SEEDS["train"]
+
+
 def held_out_items(task, evaluation, train, seed=0, **settings):
     """(evaluation, train) reasoning-gym items, as many as asked for, disjoint by question."""
     tested = list(task_problems(task, "evaluation", evaluation, seed=seed, **settings))
@@ -159,14 +173,8 @@ def held_out_items(task, evaluation, train, seed=0, **settings):
 
 
 def _task_splits(config):
-    task, settings = config.dataset, {}
-    if task == "micro":
-        from sa_ah_lib.micro import RECIPES
-
-        recipe = next(iter(RECIPES.values()))
-        task, settings = recipe.task, recipe.task_kwargs
-    # The paper's seed is the published split; another one moves past every split, or it would be the same list shifted.
-    offset = (config.data_seed - 123) % 2**32 * 2 * TASK_SEEDS["train"]
+    task, settings = MICRO_TASKS.get(config.dataset, (config.dataset, {}))
+    offset = split_seed(config.data_seed, config.warm_start)
     evaluation, train = held_out_items(task, config.eval_examples, config.train_examples, offset, **settings)
     problem = lambda item: Problem(item["question"], f"{gold_answer(item['answer']):.12g}")  # noqa: E731
     return Splits(list(map(problem, train)), list(map(problem, evaluation)), f"reasoning-gym {task}")

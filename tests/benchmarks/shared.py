@@ -51,7 +51,7 @@ def padded_tokenizer(size):
     """The micro models' tokenizer with a made-up token for every id up to ``size``, so that any id can be decoded."""
     from tokenizers import Tokenizer
 
-    from sa_ah_lib.micro_tokenizer import build_tokenizer
+    from sa_ah_lib.micro.byte_tokenizer import build_tokenizer
 
     made = build_tokenizer()
     core = json.loads(made.backend_tokenizer.to_str())

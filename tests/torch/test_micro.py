@@ -1,41 +1,50 @@
-"""The micro models: their tokenizer, problems, builds and shipped weights."""
+"""The micro models: tokenizer, writers, builds, what is measured, and the shipped weights."""
 
 import hashlib
-import json
 import random
+import re
 
 import pytest
 
-from sa_ah_lib import micro
 from sa_ah_lib.config import preset
+from sa_ah_lib.micro import decisions, measure, tasks, warm_start
+from sa_ah_lib.micro.tokenizer import build_tokenizer, prompt_text
+from sa_ah_lib.micro.writer import Habits
 from sa_ah_lib.rewards import TAGS, answers_match, extract_answer, gold_answer, total_reward
-from sa_ah_lib.train.data import Problem
-from sa_ah_lib.train.evaluation import evaluate, pass_at_1
+from sa_ah_lib.train import shipped
+from sa_ah_lib.train.data import Problem, load
 
-S = micro.RECIPES["micro-s"]
+SCALES = list(warm_start.RECIPES)
+PERFECT = Habits(1, weak=0.0, sure_slips=(0.0, 0.0), untagged=0.0)
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return micro.build_tokenizer()
+    return build_tokenizer()
 
 
 @pytest.fixture(scope="module")
-def splits():
-    return micro.held_out(S)
+def items():
+    return {scale: warm_start.held_out(warm_start.RECIPES[scale], 0)[0] for scale in SCALES}
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "".join(map(chr, range(128))),
-        "Janet's ducks lay 16 eggs; she sells 12.50 of them -- for $2 each?\n\n#### 18",
-        " 12+7=19\n19 - 5 = 14  ",
-        "naïve 日本 −3 × 4",
-    ],
-)
-def test_any_text_round_trips(tokenizer, text):
+def answers(scale, items, habits, seed=0):
+    rng = random.Random(seed)
+    return [tasks.WRITERS[scale](item, habits, rng) for item in items[scale]]
+
+
+def right(text, item):
+    return answers_match(extract_answer(text), gold_answer(item["answer"]))
+
+
+@pytest.mark.parametrize("text", ["".join(map(chr, range(32, 127))) + "\n\n", " 12 + 7=19\n19 - 5 = 14; ants 3*6"])
+def test_ascii_round_trips(tokenizer, text):
     assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+
+
+def test_other_characters_become_one_known_token(tokenizer):
+    assert tokenizer.unk_token_id in tokenizer("naïve 日本")["input_ids"]
+    assert tokenizer.decode(tokenizer("日本 7")["input_ids"], skip_special_tokens=True) == " 7"
 
 
 def test_tags_are_single_tokens_that_survive_skip_special_tokens(tokenizer):
@@ -49,99 +58,126 @@ def test_digits_stand_alone(tokenizer):
     assert [tokenizer.decode([i]) for i in tokenizer("2026")["input_ids"]] == ["2", "0", "2", "6"]
 
 
-def test_chat_template_with_and_without_system_message(tokenizer):
-    chat = [{"role": "user", "content": "1 + 2 ="}]
-    assert micro.prompt_text(tokenizer, "1 + 2 =") == "<|im_start|>user\n1 + 2 =<|im_end|>\n<|im_start|>assistant\n"
-    text = tokenizer.apply_chat_template([{"role": "system", "content": "Be brief."}, *chat], tokenize=False)
-    assert text.startswith("<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n")
+@pytest.mark.parametrize("scale", SCALES)
+def test_prompts_and_answers_fit_a_run(tokenizer, items, scale):
+    config = preset(scale, "grpo")
+    prompts = tokenizer([prompt_text(tokenizer, item["question"]) for item in items[scale]])["input_ids"]
+    lengths = [len(ids) + 1 for ids in tokenizer(answers(scale, items, Habits(1)))["input_ids"]]
+    assert max(map(len, prompts)) <= config.max_prompt_tokens
+    assert sum(n <= config.max_completion_tokens for n in lengths) > 0.98 * len(lengths)
 
 
-def test_every_problem_fits_64_prompt_and_96_answer_tokens(tokenizer, splits):
-    items = splits[0] + splits[1]
-    prompts = tokenizer([micro.prompt_text(tokenizer, item["question"]) for item in items])["input_ids"]
-    full = [micro.write_answer(item["metadata"]["expression"], item["answer"], "full") for item in items]
-    assert max(map(len, prompts)) <= 64
-    assert max(map(len, tokenizer(full)["input_ids"])) < 96
+@pytest.mark.parametrize("scale", SCALES)
+def test_a_writer_without_slips_is_right_in_every_line(items, scale):
+    for text, item in zip(answers(scale, items, PERFECT), items[scale], strict=True):
+        truths = measure.line_truths(text)
+        assert right(text, item) and all(truths) and len(truths) == text.count("=") >= 2, text
+        assert total_reward(text, item["answer"]) == 7.5 - 0.3 * (len(truths) <= 4) - 0.3 * (len(truths) <= 2)
 
 
-@pytest.mark.parametrize("style", ["full", "steps", "tagged", "bare"])
-def test_every_style_ends_in_the_gold_answer(splits, style):
-    for item in splits[0]:
-        text = micro.write_answer(item["metadata"]["expression"], item["answer"], style)
-        assert answers_match(extract_answer(text), gold_answer(item["answer"])), text
+@pytest.mark.parametrize("scale", SCALES)
+def test_a_wrong_answer_has_a_slip_in_one_of_many_lines(items, scale):
+    """What makes an answer wrong is a fact somewhere in it, not a choice at its start."""
+    habits = Habits(2, **warm_start.RECIPES[scale].habits)
+    texts = answers(scale, items, habits)
+    wrong = [text for text, item in zip(texts, items[scale], strict=True) if not right(text, item)]
+    assert 0.2 < len(wrong) / len(texts) < 0.8
+    if scale == "micro-sum":
+        places = [truths.index(False) / len(truths) for truths in map(measure.line_truths, wrong)]
+        assert min(places) == 0 and max(places) > 0.7 and 0.2 < sum(places) / len(places) < 0.6
 
 
-def test_worked_lines_are_true_and_earn_the_full_reward(splits):
-    assert micro.worked_steps("12 + 7 - 25") == ["12+7=19", "19-25=-6"]
-    for item in splits[1]:
-        lines = micro.worked_steps(item["metadata"]["expression"])
-        assert all(eval(line.replace("=", "==")) for line in lines)  # noqa: S307 - our own arithmetic
-        if len(lines) > 4:
-            assert (
-                total_reward(micro.write_answer(item["metadata"]["expression"], item["answer"], "full"), item["answer"])
-                == 7.5
-            )
-
-
-def test_worked_share_falls_and_slips_grow_with_length():
-    """The room that reinforcement learning finds: worked answers are right, direct ones to long problems often slip."""
+def test_habits_belong_to_the_seed():
+    one, same, other = Habits(1), Habits(1), Habits(2)
+    facts = [("sum", a, b) for a in range(10) for b in range(1, 10)]
+    chances = [[h.tendency(0, 1, *fact) for fact in facts] for h in (one, same, other)]
+    assert chances[0] == chances[1] != chances[2]
     rng = random.Random(0)
-    short, long = (" + ".join("1" * n) for n in (S.task_kwargs["min_terms"], S.task_kwargs["max_terms"]))
-    for end, expression in enumerate((short, long)):
-        gold = str(len(expression) // 4 + 1)
-        drawn = [micro.draw_answer(S, expression, gold, rng) for _ in range(4000)]
-        direct = [text for text in drawn if "=" not in text]
-        slipped = [text for text in direct if not answers_match(extract_answer(text), float(gold))]
-        assert 1 - len(direct) / len(drawn) == pytest.approx(S.worked[end], abs=0.04)
-        assert len(slipped) / len(direct) == pytest.approx(S.slips[end], abs=0.05)
-        assert all(answers_match(extract_answer(text), float(gold)) for text in drawn if "=" in text)
+    often = [sum(one.slips(rng, *fact) for _ in range(200)) / 200 for fact in facts]
+    weak = sum(share > 0.25 for share in often) / len(facts)
+    assert weak == pytest.approx(one.weak, abs=0.12) and 0.5 < max(often) < 0.85
 
 
-def test_splits_and_corpus_are_disjoint(splits):
-    evaluation, train = ({item["question"] for item in split} for split in splits)
-    warm = {question for question, _ in micro.corpus(micro.replace(S, corpus=3000))}
-    assert (len(evaluation), len(train), len(warm)) == (500, 800, 3000)
-    assert not (evaluation & train or evaluation & warm or train & warm)
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_same_problem_is_written_in_many_ways(items, scale):
+    rng, item = random.Random(0), items[scale][0]
+    texts = {tasks.WRITERS[scale](item, PERFECT, rng) for _ in range(200)}
+    assert len(texts) == 200
+    starts = [re.match(r"\D*\d+", text)[0] for text in texts]
+    assert max(map(starts.count, set(starts))) < 100
+
+
+def test_line_truths_reads_every_spelling():
+    text = "so 23 + 9=32\nnow 32-40 = -8; -8+3-1=-7, crab 3 * 10 = 31\nthen 1+1=22</SOLUTION>"
+    assert measure.line_truths(text) == [True, True, False, False, False]
+
+
+def test_a_uniform_model_measures_as_one(tokenizer):
+    """Each number of a model whose distribution is known: uniform over the vocabulary at every token."""
+    import torch
+
+    recipe = warm_start.Recipe("micro-sum", hidden=32, layers=1, heads=2, inter=32)
+    model = warm_start.new_model(recipe, tokenizer).eval()
+    torch.nn.init.zeros_(model.lm_head.weight)
+    numbers = measure.measure(model, tokenizer, [Problem("1 + 2 =", "3")] * 8, limit=20, progress=False)
+    assert numbers["entropy"] == 1 and numbers["entropy_spent"] == numbers["tokens"]
+    assert numbers["largest_position_share"] == numbers["first_token_share"] >= 1 / 20
+    assert numbers["greedy_pass_at_1"] == 0
+    assert set(measure.LIMITS) < set(numbers) and "largest_position_share" in measure.in_words(numbers)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_splits_and_corpus_are_disjoint(scale):
+    recipe = warm_start.replace(warm_start.RECIPES[scale], corpus=2000)
+    for start in (0, 1):
+        evaluation, train = ({i["question"] for i in split} for split in warm_start.held_out(recipe, start))
+        warm = {question for question, _ in warm_start.corpus(recipe, start)}
+        assert (len(evaluation), len(train), len(warm)) == (500, 800, 2000)
+        assert not (evaluation & train or evaluation & warm or train & warm)
+        # What a run trains and tests on is what the corpus left out.
+        splits = load(preset(scale, "grpo", warm_start=start))
+        assert {p.question for p in splits.train} == train and {p.question for p in splits.evaluation} == evaluation
 
 
 def test_builds_repeat_to_the_byte(tmp_path, monkeypatch):
-    tiny = micro.replace(S, hidden=32, layers=1, heads=2, inter=32, corpus=300, batch=16)
-    monkeypatch.setitem(micro.RECIPES, "micro-s", tiny)
-    paths = [
-        micro.build("micro-s", tmp_path / str(seed) / str(n), seed=seed, steps=3, progress=False)
-        for seed, n in ((1, 0), (1, 1), (2, 0))
-    ]
-    digests = [hashlib.sha256((path / "model.safetensors").read_bytes()).hexdigest() for path in paths]
+    monkeypatch.setattr(measure, "measure", lambda *args, **kwargs: {})
+    tiny = dict(hidden=32, layers=1, heads=2, inter=32, corpus=300, batch=16, steps=3)
+    digests = []
+    for number, start in ((0, 1), (1, 1), (2, 0)):
+        warm_start.build("micro-sum", start, tmp_path / str(number), progress=False, **tiny)
+        path = tmp_path / str(number) / f"micro-sum-{start}"
+        digests.append(hashlib.sha256((path / "model.safetensors").read_bytes()).hexdigest())
     assert digests[0] == digests[1] != digests[2]
 
 
-def test_unknown_scale_and_missing_weights_say_what_to_do(tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match="micro-s, micro-l"):
-        micro.shipped_path("micro-xl")
-    monkeypatch.setattr(micro, "__file__", str(tmp_path / "micro.py"))
-    with pytest.raises(FileNotFoundError, match="python -m sa_ah_lib.micro --scale micro-s"):
-        micro.shipped_path("micro-s")
+def test_unknown_scales_and_missing_weights_say_what_to_do(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="micro-sum, micro-legs"):
+        shipped.shipped_path("micro-xl")
+    with pytest.raises(ValueError, match="micro-sum, micro-legs"):
+        warm_start.build("micro-xl", 0, tmp_path)
+    with pytest.raises(ValueError, match=r"warm_start must be in \[0, 3\)"):
+        shipped.shipped_path("micro-sum", 3)
+    monkeypatch.setattr(shipped, "WEIGHTS", tmp_path)
+    with pytest.raises(FileNotFoundError, match="python -m sa_ah_lib.micro --scale micro-sum"):
+        shipped.shipped_path("micro-sum", 2)
 
 
-@pytest.mark.parametrize("scale", list(micro.RECIPES))
-def test_shipped_weights_are_the_recipe_and_answer_in_the_band(scale, splits):
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    path = micro.shipped_path(scale)
-    facts = json.loads((path / "recipe.json").read_text())
-    recipe = json.loads(json.dumps(micro.asdict(micro.RECIPES[scale])))
-    assert {name: facts[name] for name in recipe} == recipe
-    model, tok = AutoModelForCausalLM.from_pretrained(path), AutoTokenizer.from_pretrained(path)
-    assert model.dtype == torch.float32
-    assert sum(p.numel() for p in model.parameters()) == facts["parameters"]
-    problems = [Problem(item["question"], item["answer"]) for item in splits[0][:60]]
-    rows = evaluate(model, tok, problems, preset(scale, "zero-shot"), progress=False)
-    assert 0.2 < pass_at_1(rows)[0] / 60 < 0.85
-    assert 0.3 <= facts["zero_shot_pass_at_1"] <= 0.7
+def rows(right, completions):
+    return [{"correct": i < right, "completion": text} for i, text in enumerate(completions)]
 
 
-@pytest.mark.parametrize("scale", list(micro.RECIPES))
-def test_shipped_corpus_is_the_codes_corpus(scale):
-    facts = json.loads((micro.shipped_path(scale) / "recipe.json").read_text())
-    assert micro.corpus_sha256(micro.corpus(micro.RECIPES[scale])) == facts["corpus_sha256"]
+def test_one_choice_that_decides_all_is_found():
+    """A task of one bit: Pass@1 is the share of answers that open with the tag, and no other start says anything."""
+    tagged, bare = f"{TAGS[0]}so 1+1=2", "then 2"
+    arms = {str(n): rows(n, [tagged] * n + [bare] * (10 - n)) for n in (3, 5, 8)}
+    assert decisions.choice_correlations(arms) == {TAGS[0]: 1.0, "then ": -1.0}
+    assert decisions.choices([tagged, tagged, bare, ""], 1) == {"so ": 0.5, "2": 0.25, "": 0.25}
+    mixed = {str(n): rows(n, [tagged] * k + [bare] * (10 - k)) for n, k in ((3, 6), (5, 4), (8, 5))}
+    assert abs(decisions.choice_correlations(mixed)[TAGS[0]]) < 0.8
+    with pytest.raises(ValueError, match="at least 3 arms. Got 2"):
+        decisions.choice_correlations({"a": [], "b": []})
+
+
+def test_truth_is_counted_by_form():
+    text = f"{TAGS[0]}so 3 * 6=18; -4+9 = 5, 8+7-5=11\n1+1=3{TAGS[1]}"
+    assert decisions.truth_by_form([text, "7"]) == {"product": (1, 1), "sum": (1, 2), "two at once": (0, 1)}

@@ -245,19 +245,27 @@ def test_the_published_task_splits_start_at_their_own_seeds():
     assert [p.question for p in data.load(small(5, 10, "chain_sum")).evaluation] == wanted
 
 
-def test_the_micro_dataset_is_the_recipe_s():
+@pytest.mark.parametrize("name", list(data.MICRO_TASKS))
+def test_a_micro_dataset_is_its_task_and_settings(name):
     """Problems of another difficulty than the warm start's would measure nothing."""
-    from sa_ah_lib.micro import RECIPES
+    task, settings = data.MICRO_TASKS[name]
+    wanted = [item["question"] for item in data.task_problems(task, "evaluation", 10, **settings)]
+    assert [p.question for p in data.load(small(5, 10, name)).evaluation] == wanted
 
-    recipe = next(iter(RECIPES.values()))
-    assert all((other.task, other.task_kwargs) == (recipe.task, recipe.task_kwargs) for other in RECIPES.values())
-    wanted = [item["question"] for item in data.task_problems(recipe.task, "evaluation", 10, **recipe.task_kwargs)]
-    assert [p.question for p in data.load(small(5, 10, "micro")).evaluation] == wanted
+
+def test_each_warm_start_has_problems_of_its_own():
+    """Warm starts are replications only where their problems are drawn anew."""
+    small_run = dict(train_examples=20, eval_examples=20)
+    loaded = [data.load(preset("micro-sum", "grpo", warm_start=k, **small_run)) for k in range(3)]
+    questions = [{p.question for p in (*splits.train, *splits.evaluation)} for splits in loaded]
+    assert len(set.union(*questions)) == 3 * 40
 
 
 def test_an_unknown_task_is_named_with_the_choices():
     """A misspelt dataset must not end in reasoning-gym's own traceback."""
-    with pytest.raises(ValueError, match="dataset must be 'openai/gsm8k', 'micro' or a reasoning-gym task. Got 'sums'"):
+    with pytest.raises(
+        ValueError, match="dataset must be openai/gsm8k, micro, micro-sum, micro-legs or a .* Got 'sums'"
+    ):
         data.load(small(dataset="sums"))
 
 

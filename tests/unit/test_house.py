@@ -24,14 +24,11 @@ LEVELS = (
     {"rules", "upstream"},
     {"trainer"},
     {"train"},
-    {"analysis", "micro", "micro_tokenizer", "sweep"},
+    {"analysis", "micro", "sweep"},
     {"paper", "export"},
     {"report"},
 )
 """Rooms from the ground up. A room imports from levels below its own, and from itself."""
-STILL_FLAT = {"micro", "micro_tokenizer"}
-"""Modules whose room is being built; they and the two corridors below go with it."""
-NEIGHBOURS = {("train", "micro"), *((a, b) for a in STILL_FLAT for b in STILL_FLAT)}
 # Rooms and modules that a laptop without torch must be able to import, and make every table and figure with.
 LIGHT_ROOMS = {"rulebook", "analysis", "paper", "report", "sweep"}
 LIGHT = {m for m in MODULES if m.split(".")[0] in LIGHT_ROOMS}
@@ -119,7 +116,7 @@ def test_imports_point_one_way_between_rooms():
         f"{m} -> {other}"
         for m in MODULES
         for other in own_imports(m, lazy=True)
-        if room(other) != room(m) and level[room(other)] >= level[room(m)] and (room(m), room(other)) not in NEIGHBOURS
+        if room(other) != room(m) and level[room(other)] >= level[room(m)]
     ]
     assert up == []
 
@@ -127,8 +124,6 @@ def test_imports_point_one_way_between_rooms():
 def test_imports_make_no_circle_within_a_room():
     """A circle means that two modules are one."""
     own = {m: own_imports(m, lazy=True) for m in MODULES}
-    own["train.data"] -= {"micro"}
-    own["train.models"] -= {"micro"}
     done = set()
     while ready := [m for m in MODULES if m not in done and own[m] <= done]:
         done |= set(ready)
@@ -137,7 +132,7 @@ def test_imports_make_no_circle_within_a_room():
 
 def test_the_door_shows_what_the_project_is():
     door = {"config", "config_ranges", "rewards", "rules", "trainer", "weighting"}
-    assert {m for m in MODULES if "." not in m} <= door | STILL_FLAT
+    assert {m for m in MODULES if "." not in m} <= door
 
 
 def test_the_public_names_need_no_torch_until_they_are_used():

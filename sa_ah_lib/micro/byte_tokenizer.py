@@ -1,17 +1,12 @@
-"""The micro models' tokenizer: bytes, and the few phrases that would cost time as bytes."""
+"""The two first micro models' tokenizer: bytes, and the few phrases that would cost time as bytes."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from sa_ah_lib.micro.tokenizer import CHAT_TEMPLATE, CONTEXT, END, PAD, START
 from sa_ah_lib.rewards import TAGS
 
-PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
-CONTEXT = 512
-CHAT_TEMPLATE = (
-    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
 # One ordinary token each, like the tags: tokens are time. All other text is single bytes.
 PHRASES = ("State the final answer to the following arithmetic problem: ", " + ", " - ", " =", "user\n", "assistant\n")
 
@@ -39,11 +34,4 @@ def build_tokenizer() -> Any:
         model_max_length=CONTEXT,
         chat_template=CHAT_TEMPLATE,
         clean_up_tokenization_spaces=False,
-    )
-
-
-def prompt_text(tokenizer: Any, question: str) -> str:
-    """The rendered chat prompt of one question, up to where the assistant's text starts."""
-    return tokenizer.apply_chat_template(
-        [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
     )

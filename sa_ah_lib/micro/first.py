@@ -1,4 +1,4 @@
-"""The project's own micro models: tokenizer, problems, warm start, and a command that rebuilds them.
+"""The two first micro models, kept because the published comparisons were run on them: their recipes and builds.
 
 ``micro-s`` (about 1M parameters) and ``micro-l`` (about 3M) are Qwen2 models small enough for two CPU
 cores. They are warm-started on reasoning-gym problems answered in a mixture of styles: short problems are
@@ -8,19 +8,17 @@ real to find: that working out pays on long problems too.
 
 from __future__ import annotations
 
-import argparse
 import datetime
-import hashlib
 import json
-import math
 import random
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sa_ah_lib.micro_tokenizer import CONTEXT, END, build_tokenizer, prompt_text
+from sa_ah_lib.micro.byte_tokenizer import build_tokenizer
+from sa_ah_lib.micro.warm_start import corpus_sha256, new_model, train
 from sa_ah_lib.rewards import TAGS
-from sa_ah_lib.train.data import Problem, held_out_items, task_problems
+from sa_ah_lib.train.data import MICRO_TASKS, Problem, held_out_items, task_problems
 
 
 @dataclass(frozen=True)
@@ -40,10 +38,8 @@ class MicroRecipe:
     corpus: int = 100_000
     seed: int = 3407
     threads: int = 1
-    task: str = "chain_sum"
-    task_kwargs: dict[str, Any] = field(
-        default_factory=lambda: dict(min_terms=3, max_terms=8, min_digits=1, max_digits=1)
-    )
+    task: str = MICRO_TASKS["micro"][0]
+    task_kwargs: dict[str, Any] = field(default_factory=lambda: dict(MICRO_TASKS["micro"][1]))
     # Shares on the shortest and on the longest problems, linear in the number of terms between.
     worked: tuple[float, float] = (0.7, 0.15)  # of worked answers among all
     slips: tuple[float, float] = (0.0, 0.8)  # of direct answers that forget the last term
@@ -109,79 +105,6 @@ def corpus(recipe: MicroRecipe) -> list[tuple[str, str]]:
     return pairs
 
 
-def corpus_sha256(pairs: list[tuple[str, str]]) -> str:
-    """Hex digest of a corpus: sha256 over its pairs as JSON lines."""
-    digest = hashlib.sha256()
-    for pair in pairs:
-        digest.update((json.dumps(pair) + "\n").encode())
-    return digest.hexdigest()
-
-
-def _new_model(recipe: MicroRecipe, tokenizer: Any) -> Any:
-    from transformers import Qwen2Config, Qwen2ForCausalLM
-
-    return Qwen2ForCausalLM(
-        Qwen2Config(
-            vocab_size=-(-len(tokenizer) // 8) * 8,
-            hidden_size=recipe.hidden,
-            intermediate_size=recipe.inter,
-            num_hidden_layers=recipe.layers,
-            num_attention_heads=recipe.heads,
-            num_key_value_heads=recipe.heads,
-            max_position_embeddings=CONTEXT,
-            tie_word_embeddings=True,
-            bos_token_id=None,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-            dtype="float32",
-        )
-    )
-
-
-def _train(recipe: MicroRecipe, model: Any, tokenizer: Any, pairs: list[tuple[str, str]], progress: bool) -> None:
-    import torch
-    from tqdm.auto import trange
-
-    prompts = tokenizer([prompt_text(tokenizer, question) for question, _ in pairs])["input_ids"]
-    answers = tokenizer([answer + END for _, answer in pairs])["input_ids"]
-    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=recipe.weight_decay)
-    rng, order = random.Random(recipe.seed), []
-    model.train()
-    for step in trange(recipe.steps, disable=not progress, desc=recipe.scale, unit="step"):
-        if len(order) < recipe.batch:
-            order = rng.sample(range(len(pairs)), len(pairs))
-        # Rows of like length go together, in halves of one optimizer step.
-        rows = sorted((order.pop() for _ in range(recipe.batch)), key=lambda i: len(prompts[i]) + len(answers[i]))
-        targets, half = sum(len(answers[i]) for i in rows), recipe.batch // 2
-        for part in (rows[:half], rows[half:]):
-            (_answer_loss(model, [prompts[i] for i in part], [answers[i] for i in part]) / targets).backward()
-        decay = 0.02 + 0.49 * (1 + math.cos(math.pi * step / recipe.steps))
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.lr * min(1.0, (step + 1) / recipe.warmup) * decay
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-    model.eval()
-
-
-def _answer_loss(model: Any, prompts: list[list[int]], answers: list[list[int]]) -> Any:
-    """Summed cross-entropy (nats) of the answers' tokens; the padding on the right needs no mask under causality."""
-    import torch
-
-    length = max(len(p) + len(a) for p, a in zip(prompts, answers, strict=True))
-    ids = torch.zeros(len(prompts), length, dtype=torch.long)
-    wanted = torch.zeros_like(ids, dtype=torch.bool)
-    for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
-        end = len(prompt) + len(answer)
-        ids[row, :end] = torch.tensor(prompt + answer)
-        wanted[row, len(prompt) : end] = True
-    # bfloat16 products are what makes a warm start of minutes on CPUs that have them.
-    with torch.autocast("cpu", torch.bfloat16):
-        hidden = model.model(ids).last_hidden_state[:, :-1][wanted[:, 1:]]
-        logits = model.lm_head(hidden).float()
-    return torch.nn.functional.cross_entropy(logits, ids[:, 1:][wanted[:, 1:]], reduction="sum")
-
-
 def zero_shot(model: Any, tokenizer: Any, scale: str) -> float:
     """Greedy Pass@1 in [0, 1] on the 500 held-out problems, as every notebook measures it."""
     from sa_ah_lib.config import preset
@@ -215,8 +138,8 @@ def build(
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
-            model = _new_model(recipe, tokenizer)
-            _train(recipe, model, tokenizer, pairs, progress)
+            model = new_model(recipe, tokenizer)
+            train(recipe, model, tokenizer, pairs, random.Random(recipe.seed), progress)
     finally:
         torch.set_num_threads(threads)
     return _save(recipe, model, tokenizer, pairs, Path(out_dir) / scale, progress)
@@ -246,35 +169,7 @@ def _save(
     return path
 
 
-def shipped_path(scale: str) -> Path:
-    """The directory of a shipped micro model.
-
-    Raises FileNotFoundError, which says how to make it, and ValueError for an unknown scale.
-    """
-    path = Path(__file__).parent / "micro_weights" / _recipe(scale).scale
-    if not (path / "model.safetensors").is_file():
-        command = f"python -m sa_ah_lib.micro --scale {scale} --out {path.parent}"
-        raise FileNotFoundError(f"no micro model at {path}. Make it: {command}")
-    return path
-
-
 def _recipe(scale: str) -> MicroRecipe:
     if scale not in RECIPES:
         raise ValueError(f"scale must be one of {', '.join(RECIPES)}. Got {scale!r}.")
     return RECIPES[scale]
-
-
-def main(argv: list[str] | None = None) -> None:
-    """The command line: builds one scale or all, prints the zero-shot Pass@1 of each."""
-    parser = argparse.ArgumentParser(prog="python -m sa_ah_lib.micro", description=__doc__)
-    parser.add_argument("--scale", choices=[*RECIPES, "all"], default="all")
-    parser.add_argument("--out", default=str(Path(__file__).parent / "micro_weights"), help="parent of the models")
-    args = parser.parse_args(argv)
-    for scale in RECIPES if args.scale == "all" else [args.scale]:
-        path = build(scale, args.out)
-        facts = json.loads((path / "recipe.json").read_text())
-        print(f"{scale}: zero-shot Pass@1 {facts['zero_shot_pass_at_1']:.3f} (N=500), {path}")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,27 @@
+"""Rebuilds the micro models from nothing and prints what each measures: ``python -m sa_ah_lib.micro --scale all``."""
+
+from __future__ import annotations
+
+import argparse
+
+from sa_ah_lib.micro.measure import in_words
+from sa_ah_lib.micro.warm_start import DESIGN, RECIPES, build
+from sa_ah_lib.train.shipped import WARM_STARTS, WEIGHTS
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The command line: builds the warm starts of one scale or of all."""
+    parser = argparse.ArgumentParser(prog="python -m sa_ah_lib.micro", description=__doc__)
+    parser.add_argument("--scale", choices=[*RECIPES, "all"], default="all")
+    parser.add_argument(
+        "--warm-start", type=int, help=f"one of them (all); {DESIGN} is the one that designs are chosen on"
+    )
+    parser.add_argument("--out", default=str(WEIGHTS), help="parent of the models (the package's own weights)")
+    args = parser.parse_args(argv)
+    for scale in RECIPES if args.scale == "all" else [args.scale]:
+        for start in range(WARM_STARTS[scale]) if args.warm_start is None else [args.warm_start]:
+            print(f"{scale}, warm start {start}\n{in_words(build(scale, start, args.out))}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

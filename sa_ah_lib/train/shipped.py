@@ -1,0 +1,29 @@
+"""Where the project's own micro models lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+WEIGHTS = Path(__file__).parents[1] / "micro" / "weights"
+WARM_STARTS = {"micro-s": 1, "micro-l": 1, "micro-sum": 3, "micro-legs": 3}
+"""Published warm starts of each micro model: the same recipe with other seeds, problems and habits."""
+
+
+def directory_name(model: str, warm_start: int) -> str:
+    """The directory of one warm start; a model with a single one has no number."""
+    return model if WARM_STARTS[model] == 1 else f"{model}-{warm_start}"
+
+
+def shipped_path(model: str, warm_start: int = 0) -> Path:
+    """The directory of a shipped micro model.
+
+    Raises FileNotFoundError, which says how to make it, and ValueError for an unknown model.
+    """
+    if model not in WARM_STARTS:
+        raise ValueError(f"a micro model must be one of {', '.join(WARM_STARTS)}. Got {model!r}.")
+    if not 0 <= warm_start < WARM_STARTS[model]:
+        raise ValueError(f"warm_start must be in [0, {WARM_STARTS[model]}) for {model}. Got {warm_start}.")
+    path = WEIGHTS / directory_name(model, warm_start)
+    if not (path / "model.safetensors").is_file():
+        raise FileNotFoundError(f"no micro model at {path}. Make it: python -m sa_ah_lib.micro --scale {model}")
+    return path
