@@ -116,7 +116,7 @@ lab/%.ipynb: notebooks/%.ipynb
 	@if [ -f $@ ]; then mv $@ lab/$*.before-$$(date +%Y%m%d-%H%M%S).ipynb; fi
 	@cp $< $@
 
-micro: $(READY)  ## rebuild the two micro models from their recipes
+micro: $(READY)  ## rebuild the micro models from their recipes
 	$(BIN)/python -m sa_ah_lib.micro --scale all
 
 clean:  ## remove runs/ and the environments

@@ -38,13 +38,12 @@ def write_sum(item: dict[str, Any], habits: Habits, rng: random.Random) -> str:
 
 
 def write_legs(item: dict[str, Any], habits: Habits, rng: random.Random) -> str:
-    """Legs of a list of animals: their products in any order, added up as they come or later."""
+    """Legs of a list of animals: recall and product of each, added up as they come or later."""
     animals = list(item["metadata"]["animals"].items())
-    rng.shuffle(animals)
     lines, waiting, total = [], [], None
     while animals or waiting:
         if animals and (not waiting or rng.random() < 0.5):
-            name, count = animals.pop()
+            name, count = animals.pop(0)
             legs = _recalled_legs(name, habits, rng)
             product = count * legs + (_error(habits, rng, "times", count, legs) if count > 1 and legs else 0)
             lines.append(line(rng, f"{count}*{legs}", product, label=f"{name} "))

@@ -20,7 +20,7 @@ SYSTEM_PROMPT = (
 )
 MICRO_TASKS = {
     "micro": ("chain_sum", dict(min_terms=3, max_terms=8, min_digits=1, max_digits=1)),
-    "micro-sum": ("chain_sum", dict(min_terms=5, max_terms=8, min_digits=1, max_digits=1)),
+    "micro-sum": ("chain_sum", dict(min_terms=4, max_terms=6, min_digits=1, max_digits=1)),
     "micro-legs": ("leg_counting", dict(min_animals=3, max_animals=4, min_instances=1, max_instances=6)),
 }
 """{dataset: (reasoning-gym task, its settings)}; "micro" is the one of the two first micro models."""
