@@ -16,17 +16,13 @@ LEG_COUNTS = (2, 4, 6, 8, 10)
 
 
 def write_sum(item: dict[str, Any], habits: Habits, rng: random.Random) -> str:
-    """A chain of one-digit sums worked from left to right: term by term, two terms at once, or over the next ten."""
+    """A chain of one-digit sums worked from left to right: each term at once, or over the next ten."""
     total, *terms = _terms(item["metadata"]["expression"])
     lines = []
     while terms:
         term = terms.pop(0)
         to_ten = _to_next_ten(total, term)
-        if terms and rng.random() < habits.tendency(0.05, 0.45, "merge", term, terms[0]):
-            second = terms.pop(0)
-            left, right = f"{signed(total, term)}{second:+d}", total + term + second
-            result = right + _error(habits, rng, "merge", total % 10, term + second)
-        elif to_ten and rng.random() < habits.tendency(0.1, 0.8, "bridge", total % 10, term):
+        if to_ten and rng.random() < habits.tendency(0.1, 0.8, "bridge", total % 10, term):
             lines.append(line(rng, signed(total, to_ten), total + to_ten))
             left, result = signed(total + to_ten, term - to_ten), total + term
         else:

@@ -101,7 +101,7 @@ def test_habits_belong_to_the_seed():
 @pytest.mark.parametrize("scale", SCALES)
 def test_seeds_are_the_first_whose_writers_leave_room(scale):
     """Published warm starts are chosen by a rule that needs no training, not by how a method does on them."""
-    recipe, (low, high) = warm_start.RECIPES[scale], warm_start.LIKELIEST[scale]
+    recipe, (low, high) = warm_start.RECIPES[scale], warm_start.LIKELIEST
     task, settings = MICRO_TASKS[scale]
     drawn = list(task_problems(task, "warm", 400, **settings))
     shares = {seed: warm_start.likeliest_pass_at_1(recipe, seed, drawn) for seed in range(4100, recipe.seeds[-1] + 1)}
