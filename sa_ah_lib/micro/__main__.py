@@ -6,7 +6,7 @@ import argparse
 
 from sa_ah_lib.micro.measure import in_words
 from sa_ah_lib.micro.warm_start import DESIGN, RECIPES, build
-from sa_ah_lib.train.shipped import WARM_STARTS, WEIGHTS
+from sa_ah_lib.train.shipped import WEIGHTS
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -19,7 +19,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", default=str(WEIGHTS), help="parent of the models (the package's own weights)")
     args = parser.parse_args(argv)
     for scale in RECIPES if args.scale == "all" else [args.scale]:
-        for start in range(WARM_STARTS[scale]) if args.warm_start is None else [args.warm_start]:
+        for start in range(len(RECIPES[scale].seeds)) if args.warm_start is None else [args.warm_start]:
             print(f"{scale}, warm start {start}\n{in_words(build(scale, start, args.out))}", flush=True)
 
 
