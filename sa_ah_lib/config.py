@@ -55,10 +55,12 @@ _MICRO = {
     "eval_batch_size": 250,
     "system_prompt": "none",
 }
+_WORKED = {**_MICRO, "max_completion_tokens": 112}
 SCALES = {
     "micro-s": {**_MICRO, "model": "micro-s"},
     "micro-l": {**_MICRO, "model": "micro-l"},
-    **{m: {**_MICRO, "model": m, "dataset": m, "max_completion_tokens": 112} for m in ("micro-sum", "micro-legs")},
+    "micro-sum": {**_WORKED, "model": "micro-sum", "dataset": "micro-sum", "learning_rate": 1.2e-3},
+    "micro-legs": {**_WORKED, "model": "micro-legs", "dataset": "micro-legs"},
     "smollm2": {
         "model": "smollm2",
         "dataset": "gsm_symbolic",
