@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import json
 
+from sa_ah_lib.micro import first
 from sa_ah_lib.micro.measure import in_words
 from sa_ah_lib.micro.warm_start import DESIGN, RECIPES, build
 from sa_ah_lib.train.shipped import WEIGHTS
@@ -12,13 +14,17 @@ from sa_ah_lib.train.shipped import WEIGHTS
 def main(argv: list[str] | None = None) -> None:
     """The command line: builds the warm starts of one scale or of all."""
     parser = argparse.ArgumentParser(prog="python -m sa_ah_lib.micro", description=__doc__)
-    parser.add_argument("--scale", choices=[*RECIPES, "all"], default="all")
+    parser.add_argument("--scale", choices=[*RECIPES, *first.RECIPES, "all"], default="all")
     parser.add_argument(
         "--warm-start", type=int, help=f"one of them (all); {DESIGN} is the one that designs are chosen on"
     )
     parser.add_argument("--out", default=str(WEIGHTS), help="parent of the models (the package's own weights)")
     args = parser.parse_args(argv)
-    for scale in RECIPES if args.scale == "all" else [args.scale]:
+    for scale in (*RECIPES, *first.RECIPES) if args.scale == "all" else (args.scale,):
+        if scale in first.RECIPES:
+            facts = json.loads((first.build(scale, args.out) / "recipe.json").read_text())
+            print(f"{scale}: zero-shot Pass@1 {facts['zero_shot_pass_at_1']:.3f} (N=500)", flush=True)
+            continue
         for start in range(len(RECIPES[scale].seeds)) if args.warm_start is None else [args.warm_start]:
             print(f"{scale}, warm start {start}\n{in_words(build(scale, start, args.out))}", flush=True)
 

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from sa_ah_lib.config import preset
+from sa_ah_lib.micro import __main__ as command
 from sa_ah_lib.micro import decisions, measure, tasks, warm_start
 from sa_ah_lib.micro.tokenizer import build_tokenizer, prompt_text
 from sa_ah_lib.micro.writer import Habits
@@ -166,11 +167,11 @@ def test_unknown_scales_and_missing_weights_say_what_to_do(tmp_path, monkeypatch
         shipped.shipped_path("micro-xl")
     with pytest.raises(ValueError, match="micro-sum, micro-legs"):
         warm_start.build("micro-xl", 0, tmp_path)
-    with pytest.raises(ValueError, match=r"warm_start must be in \[0, 3\)"):
-        shipped.shipped_path("micro-sum", 3)
+    with pytest.raises(ValueError, match=r"warm_start must be in \[0, \d\) for micro-sum. Got 9"):
+        shipped.shipped_path("micro-sum", 9)
     monkeypatch.setattr(shipped, "WEIGHTS", tmp_path)
-    with pytest.raises(FileNotFoundError, match="python -m sa_ah_lib.micro --scale micro-sum"):
-        shipped.shipped_path("micro-sum", 2)
+    with pytest.raises(FileNotFoundError, match="python -m sa_ah_lib.micro --scale micro-s"):
+        shipped.shipped_path("micro-s")
 
 
 def rows(right, completions):
@@ -192,3 +193,14 @@ def test_one_choice_that_decides_all_is_found():
 def test_truth_is_counted_by_form():
     text = f"{TAGS[0]}so 3 * 6=18; -4+9 = 5, 8+7-5=11\n1+1=3{TAGS[1]}"
     assert decisions.truth_by_form([text, "7"]) == {"product": (1, 1), "sum": (1, 2), "two at once": (0, 1)}
+
+
+def test_the_command_builds_what_it_is_asked(tmp_path, monkeypatch, capsys):
+    built = []
+    numbers = dict.fromkeys((*measure.LIMITS, "tokens"), 0.5)
+    monkeypatch.setattr(command, "build", lambda *args: built.append(args) or numbers)
+    command.main(["--scale", "micro-legs", "--out", str(tmp_path)])
+    command.main(["--scale", "micro-sum", "--warm-start", "-1", "--out", str(tmp_path)])
+    legs = [("micro-legs", start, str(tmp_path)) for start in range(3)]
+    assert built == [*legs, ("micro-sum", warm_start.DESIGN, str(tmp_path))]
+    assert "greedy_pass_at_1" in capsys.readouterr().out
