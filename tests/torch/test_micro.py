@@ -131,9 +131,9 @@ def test_a_uniform_model_measures_as_one(tokenizer):
     recipe = warm_start.Recipe("micro-sum", hidden=32, layers=1, heads=2, inter=32)
     model = warm_start.new_model(recipe, tokenizer).eval()
     torch.nn.init.zeros_(model.lm_head.weight)
-    numbers = measure.measure(model, tokenizer, [Problem("1 + 2 =", "3")] * 8, limit=20, progress=False)
+    numbers = measure.measure(model, tokenizer, [Problem("1 + 2 =", "3")] * 64, limit=20, progress=False)
     assert numbers["entropy"] == 1 and numbers["entropy_spent"] == numbers["tokens"]
-    assert numbers["largest_position_share"] == numbers["first_token_share"] >= 1 / 20
+    assert numbers["largest_position_share"] == numbers["first_token_share"] > 1 / 20
     assert numbers["greedy_pass_at_1"] == 0
     assert set(measure.LIMITS) < set(numbers) and "largest_position_share" in measure.in_words(numbers)
 
