@@ -142,12 +142,10 @@ def build(
             train(recipe, model, tokenizer, pairs, random.Random(recipe.seed), progress)
     finally:
         torch.set_num_threads(threads)
-    return _save(recipe, model, tokenizer, pairs, Path(out_dir) / scale, progress)
+    return _save(recipe, model, tokenizer, pairs, Path(out_dir) / scale)
 
 
-def _save(
-    recipe: MicroRecipe, model: Any, tokenizer: Any, pairs: list[tuple[str, str]], path: Path, progress: bool
-) -> Path:
+def _save(recipe: MicroRecipe, model: Any, tokenizer: Any, pairs: list[tuple[str, str]], path: Path) -> Path:
     import torch
 
     # What is measured is what is shipped: rounded to bfloat16, computed in float32.

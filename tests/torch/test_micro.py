@@ -1,8 +1,10 @@
 """The micro models: tokenizer, writers, builds, what is measured, and the shipped weights."""
 
 import hashlib
+import json
 import random
 import re
+from dataclasses import asdict
 
 import pytest
 
@@ -17,6 +19,7 @@ from sa_ah_lib.train.data import MICRO_TASKS, Problem, load, task_problems
 
 SCALES = list(warm_start.RECIPES)
 PERFECT = Habits(1, weak=0.0, sure_slips=(0.0, 0.0), untagged=0.0)
+STARTS = [(scale, start) for scale in SCALES for start in range(shipped.WARM_STARTS[scale])]
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +175,44 @@ def test_unknown_scales_and_missing_weights_say_what_to_do(tmp_path, monkeypatch
     monkeypatch.setattr(shipped, "WEIGHTS", tmp_path)
     with pytest.raises(FileNotFoundError, match="python -m sa_ah_lib.micro --scale micro-s"):
         shipped.shipped_path("micro-s")
+
+
+@pytest.mark.parametrize("scale,start", STARTS)
+def test_shipped_warm_starts_are_an_instrument(scale, start):
+    """Spread entropy, a strong discount at the paper's alpha, and room: as measured when they were built."""
+    path = shipped.shipped_path(scale, start)
+    numbers, facts = (json.loads((path / name).read_text()) for name in ("measured.json", "recipe.json"))
+    for name, (low, high) in measure.LIMITS.items():
+        assert low <= numbers[name] <= high, (name, numbers[name])
+    recipe = json.loads(json.dumps(asdict(warm_start.RECIPES[scale])))
+    assert {name: facts[name] for name in recipe} == recipe and facts["warm_start"] == start
+    assert (path / "model.safetensors").stat().st_size < 4e6
+
+
+@pytest.mark.parametrize("scale,start", STARTS)
+def test_shipped_weights_answer_as_measured(scale, start):
+    """A sixth of the problems answered again: the stored numbers are those of the stored weights."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    path = shipped.shipped_path(scale, start)
+    model, tok = AutoModelForCausalLM.from_pretrained(path), AutoTokenizer.from_pretrained(path)
+    assert model.dtype == torch.float32
+    problems = [
+        Problem(item["question"], item["answer"])
+        for item in warm_start.held_out(warm_start.RECIPES[scale], start)[0][:80]
+    ]
+    again = measure.measure(model, tok, problems, progress=False)
+    stored = json.loads((path / "measured.json").read_text())
+    assert again["greedy_pass_at_1"] == pytest.approx(stored["greedy_pass_at_1"], abs=0.16)
+    assert again["entropy_spent"] == pytest.approx(stored["entropy_spent"], rel=0.1)
+    assert again["greedy_line_truth"] == pytest.approx(stored["greedy_line_truth"], abs=0.06)
+
+
+@pytest.mark.parametrize("scale,start", STARTS)
+def test_shipped_corpus_is_the_codes_corpus(scale, start):
+    facts = json.loads((shipped.shipped_path(scale, start) / "recipe.json").read_text())
+    assert warm_start.corpus_sha256(warm_start.corpus(warm_start.RECIPES[scale], start)) == facts["corpus_sha256"]
 
 
 def rows(right, completions):
