@@ -79,6 +79,9 @@ sweep: $(VENV)/.with-sweep  ## a grid of notebook parameters on Ray, which it in
 test: $(VENV)/.with-test  ## everything, notebooks in smoke form included
 	$(BIN)/python -m pytest
 
+test-fast: $(VENV)/.with-test  ## what needs neither Unsloth nor a notebook, for every change: about a minute
+	$(BIN)/python -m pytest tests/unit tests/torch -m 'not slow' -n 2
+
 test-route: $(VENV)/.with-test  ## every case of Unsloth's CUDA route in Triton's interpreter; `make test` takes some
 	SA_AH_WHOLE_ROUTE=1 $(BIN)/python -m pytest tests/unsloth/test_cuda_route.py
 

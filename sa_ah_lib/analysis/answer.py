@@ -28,24 +28,25 @@ def paragraph(arms):
     if grpo is None or sa is None:
         missing = " and ".join(name for name, arm in (("GRPO", grpo), ("SA-AH-GRPO", sa)) if arm is None)
         return f"Whether SA-AH-GRPO helps cannot be told without runs of {missing}."
-    return " ".join(sentence for arm in (sa, ah) if arm is not None for sentence in _about(arm, arms))
+    compared = {metric: against_reference(arms, metric) for metric in METRICS}
+    return " ".join(sentence for arm in (sa, ah) if arm is not None for sentence in _about(arm, arms, compared))
 
 
-def _about(arm, arms):
+def _about(arm, arms, compared):
     """Sentences on one arm: against GRPO, over its settings, beside its controls, and why."""
-    found = {metric: against_reference(arms, metric)[arm.label] for metric in METRICS}
+    found = {metric: compared[metric][arm.label] for metric in METRICS}
     verdicts = {metric: verdict(comparison) for metric, comparison in found.items()}
     sentences = [_help(comparison) for comparison in found.values()]
     alike = lambda other: (other.config.method, other.config.rule) == (arm.config.method, arm.config.rule)  # noqa: E731
     settings, controls = [other for other in arms if alike(other)], _controls_of(arm, arms)
     for metric in METRICS if len(settings) > 1 else ():
-        sentences.append(_over_settings(settings, arms, metric))
+        sentences.append(_over_settings([compared[metric][other.label] for other in settings], metric))
     if not controls:
         return [*sentences, f"No control of {arm.label} was run, so nothing is said about why."]
     sentences += [_against_controls(arm, controls, metric) for metric in METRICS]
     helped = [metric for metric in METRICS if verdicts[metric] == "better"]
     if helped:
-        return [*sentences, *(_why(arm, controls, metric, arms) for metric in helped)]
+        return [*sentences, *(_why(arm, controls, metric, compared[metric]) for metric in helped)]
     if "undecided" in verdicts.values():
         return [*sentences, "As long as it is open whether there is a benefit, the controls cannot explain one."]
     return [*sentences, "There is no benefit that the controls would have to explain."]
@@ -164,10 +165,9 @@ def _p_text(comparison):
     return f" (sign-flip p = {comparison.p_value:.3g}, {comparison.adjusted_p:.3g} after Holm)"
 
 
-def _over_settings(settings, arms, metric):
-    found = [against_reference(arms, metric)[arm.label] for arm in settings]
+def _over_settings(found, metric):
     return (
-        f"Over {len(settings)} settings of it, each against GRPO in its own, {METRICS[metric].label} is "
+        f"Over {len(found)} settings of it, each against GRPO in its own, {METRICS[metric].label} is "
         f"{_by_verdict(found, {outcome: f'{outcome} for' for outcome in VERDICTS})}."
     )
 
@@ -186,7 +186,7 @@ def _by_verdict(found, words, second=False):
     return "; ".join(f"{words[o]} {', '.join(map(named, group))}" for o, group in groups.items() if group)
 
 
-def _why(arm, controls, metric, arms):
+def _why(arm, controls, metric, against_grpo):
     """What brings the benefit of an arm: entropy, not entropy, or unknown.
 
     A control "has it too" only if it is itself better than GRPO, and the arm is worse than it or equivalent to it. A
@@ -196,11 +196,11 @@ def _why(arm, controls, metric, arms):
     needed = WITHOUT_ENTROPY[1:] if arm.config.scope == "all" else WITHOUT_ENTROPY
     ran = [control for control in controls if control.config.rule in needed]
     beside = [verdict(comparison) for comparison in compare_all([(arm, control) for control in ran], metric)]
-    own, label = against_reference(arms, metric), METRICS[metric].label
+    label = METRICS[metric].label
     equal = [
         control.label
         for control, outcome in zip(ran, beside, strict=True)
-        if outcome in ("worse", "equivalent") and verdict(own[control.label]) == "better"
+        if outcome in ("worse", "equivalent") and verdict(against_grpo[control.label]) == "better"
     ]
     if equal:
         verb = "has" if len(equal) == 1 else "have"

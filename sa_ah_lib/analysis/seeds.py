@@ -4,6 +4,7 @@ Interquartile means, stratified bootstrap intervals, probabilities of improvemen
 Agarwal et al. 2021 (arXiv 2108.13264), through scipy; their strata are tasks, here scales. Needs no torch.
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -161,7 +162,7 @@ def _crossed_error(first, second, shared):
 
     Within a scale every seed is evaluated on the same problems, so a draw of problems is shared by its seeds.
     """
-    rng, total = np.random.default_rng(RNG_SEED), np.zeros(RESAMPLES)
+    total = np.zeros(RESAMPLES)
     for _, group in itertools.groupby(shared, key=lambda key: key[0]):
         keys = list(group)
         sides = [[_final_answers(arm.runs[key]) for key in keys] for arm in (first, second)]
@@ -169,11 +170,16 @@ def _crossed_error(first, second, shared):
         if len(lengths) > 1 or 0 in lengths:
             return None
         gaps = np.array(sides[0], dtype=float) - np.array(sides[1], dtype=float)  # (seeds, problems)
-        seeds, problems = gaps.shape
-        by_seed = rng.multinomial(seeds, np.full(seeds, 1 / seeds), RESAMPLES)
-        by_problem = rng.multinomial(problems, np.full(problems, 1 / problems), RESAMPLES)
-        total += ((by_seed @ gaps) * by_problem).sum(1) / problems
+        by_seed, by_problem = (_drawn(count, axis) for axis, count in enumerate(gaps.shape))
+        total += ((by_seed @ gaps) * by_problem).sum(1) / gaps.shape[1]
     return float(np.std(total / len(shared)))
+
+
+@functools.cache
+def _drawn(count, axis):
+    """(resamples, count): how often each seed (axis 0) or problem (axis 1) is drawn, alike for every pair of arms."""
+    rng = np.random.default_rng([RNG_SEED, axis])
+    return rng.multinomial(count, np.full(count, 1 / count), RESAMPLES)
 
 
 def _final_answers(run):

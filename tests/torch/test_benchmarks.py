@@ -14,6 +14,8 @@ pytest.importorskip("trl")
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 ROWS, COMPLETION = 16, 8
 
+pytestmark = pytest.mark.slow
+
 
 def run(script, directory, *arguments):
     """What the script printed, and its JSON."""

@@ -61,7 +61,7 @@ def test_too_few_training_prompts_for_a_step_are_refused(tokenizer):
 @pytest.mark.parametrize("scale", ["micro-s", "micro-l"])
 def test_the_micro_scales_leave_nothing_out(scale, capsys):
     """The published runs trained on every problem."""
-    from sa_ah_lib.micro import shipped_path
+    from sa_ah_lib.train.shipped import shipped_path
 
     limited = preset(scale, "grpo")
     whole = data.load(limited)

@@ -57,6 +57,7 @@ def contents(directory):
     return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
 
 
+@pytest.mark.slow
 def test_each_picture_of_a_notebook_is_shown_once(tmp_path):
     """The first one was, and switched off the showing of all that came after it."""
     nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")

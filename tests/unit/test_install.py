@@ -153,6 +153,7 @@ def test_make_clean_says_what_it_keeps_and_clean_cache_removes_it(tmp_path):
     assert list((tmp_path / "cache").iterdir()) == [other]
 
 
+@pytest.mark.slow
 def test_a_wheel_holds_every_file_of_the_library_and_needs_no_torch(tmp_path):
     """An editable install finds a style or model that `pip install` leaves out."""
     leave = shutil.ignore_patterns("__pycache__", "*.egg-info")

@@ -13,6 +13,8 @@ from sa_ah_lib.analysis import loading
 from sa_ah_lib.config import preset
 from sa_ah_lib.report import html_report, seed_figures
 
+pytestmark = pytest.mark.slow
+
 
 class Page(HTMLParser):
     """Tags that are still open, and every address that a browser would fetch."""
