@@ -1,31 +1,17 @@
 """A table of text cells, written as Markdown, CSV, LaTeX and HTML. Needs no torch."""
 
-import csv
 import html
-import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from tabulate import tabulate
+import pandas as pd
+import tabulate
+
+from sa_ah_lib.analysis import latex
 
 DASH = "—"
 PLUS_MINUS = " ± "
-_PROSE, _DIGIT = re.compile(r"[^\W\d_]{2}"), re.compile(r"\d")
-_LATEX = {
-    "±": r"$\pm$", "—": "---", "–": "--", "−": "$-$", "×": r"$\times$", "α": r"$\alpha$", "β": r"$\beta$",
-    "ε": r"$\epsilon$", "⌊": r"$\lfloor$", "⌋": r"$\rfloor$", "⁻": r"$^{-}$", "₋": r"$_{-}$",
-    "H̄": r"$\bar H$", "w̄": r"$\bar w$", "r̄": r"$\bar r$",
-    **{raised: f"$^{{{digit}}}$" for digit, raised in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},
-}  # fmt: skip
-# In one pass, because what stands for one of them is written with others; cells are escaped by tabulate.
-_LATEX_SPECIAL = str.maketrans(
-    {
-        **{character: f"\\{character}" for character in "&%$#_{}"},
-        "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-        "<": r"\ensuremath{<}", ">": r"\ensuremath{>}",
-    }
-)  # fmt: skip
 
 
 class Html(str):
@@ -40,42 +26,54 @@ class Html(str):
 
 @dataclass(frozen=True)
 class Table:
-    """One table: cells are text as printed; ``caption`` names number, source, model, seed and date."""
+    """One table: cells are text as printed.
+
+    Attributes:
+        name: the files' name. caption: number, title, source, model, seed and date.
+        header, rows: the cells. notes: lines below the table.
+        bold: (row, column) of the cells that are set in bold, counted from 0.
+    """
 
     name: str
     caption: str
     header: list
     rows: list
     notes: tuple = ()
+    bold: tuple = ()
 
     @property
-    def markdown(self):
-        body = tabulate(self.rows, self.header, tablefmt="github", disable_numparse=True)
-        return f"**{self.caption}**\n\n{body}\n" + "".join(f"\n{note}\n" for note in self.notes)
+    def frame(self) -> pd.DataFrame:
+        """The cells as they are printed."""
+        return pd.DataFrame(self.rows, columns=self.header, dtype=object)
 
     @property
-    def csv(self):
-        """Comma-separated; a column of "value ± half-width" becomes two, a dash an empty cell."""
-        split = [any(PLUS_MINUS in row[i] for row in self.rows) for i in range(len(self.header))]
-        file = io.StringIO()
-        writer = csv.writer(file, lineterminator="\n")
-        heads = zip(self.header, split, strict=True)
-        writer.writerow([part for head, two in heads for part in [head, f"{head} ±"][: 1 + two]])
-        for row in self.rows:
-            cells = [(c if c != DASH else "", two) for c, two in zip(row, split, strict=True)]
-            writer.writerow([part for cell, two in cells for part in [*cell.split(PLUS_MINUS), ""][: 1 + two]])
-        return file.getvalue()
+    def markdown(self) -> str:
+        rows = [
+            [f"**{cell}**" if (i, j) in self.bold else cell for j, cell in enumerate(row)]
+            for i, row in enumerate(self.rows)
+        ]
+        notes = "".join(f"\n{note}\n" for note in self.notes)
+        return f"**{self.caption}**\n\n{markdown_table(self.header, rows)}\n{notes}"
 
-    def latex(self, folder=""):
-        """A booktabs tabular in a table environment, labelled with folder and name; needs the package booktabs."""
-        body = tabulate(self.rows, self.header, tablefmt="latex_booktabs", disable_numparse=True)
-        notes = "".join(f"\n\\par\\footnotesize {_latex_text(note)}" for note in self.notes)
-        text = f"\\caption{{{_latex_text(self.caption)}}}\n\\label{{tab:{folder}{self.name}}}\n{body}{notes}"
-        for character, command in _LATEX.items():
-            text = text.replace(character, command)
-        return f"\\begin{{table}}[t]\n\\centering\n{text}\n\\end{{table}}\n"
+    @property
+    def csv(self) -> str:
+        """Comma-separated; a column of "value ± half-width" becomes two, a dash an empty cell; no footnote marks."""
+        columns = {}
+        for head, cells in self.frame.replace({DASH: "", "†": ""}, regex=True).items():
+            parts = cells.str.split(PLUS_MINUS, expand=True)
+            columns |= {head + " ±" * i: part for i, part in parts.items()}
+        return pd.DataFrame(columns).to_csv(index=False, lineterminator="\n")
 
-    def save(self, directory):
+    def latex(self, folder: str = "") -> str:
+        """A table environment as wide as one or two journal columns, labelled with folder and name.
+
+        LaTeX sets the table's number, so the caption goes without ours. Needs the packages booktabs and graphicx.
+        """
+        align = "".join("r" if right else "l" for right in numeric(self.rows))
+        caption = re.sub(r"^Table \w+: ", "", self.caption)
+        return latex.table(self.frame, align, self.bold, caption, f"tab:{folder}{self.name}", self.notes)
+
+    def save(self, directory: str | Path) -> list[Path]:
         """Write ``name``.md, .csv and .tex below ``directory``; the paths written."""
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
@@ -87,24 +85,44 @@ class Table:
 
     def _repr_html_(self):
         lines = [f"<p>{html.escape(note)}</p>" for note in self.notes]
-        return Html(f"<p><b>{html.escape(self.caption)}</b></p>{html_table(self.header, self.rows)}{''.join(lines)}")
+        cells = html_table(self.header, self.rows, self.bold)
+        return Html(f"<p><b>{html.escape(self.caption)}</b></p>{cells}{''.join(lines)}")
 
 
-def html_table(header, rows):
-    """An HTML table of anything, escaped: prose stands left, numbers stand right. It scrolls where it is too wide."""
-    rows = [list(map(str, row)) for row in rows]
+def numeric(rows: list) -> list[bool]:
+    """Whether each column holds numbers: digits with signs and brackets, and no word but "points"; dashes aside."""
+    columns = [[text for cell in column if (text := str(cell)) not in (DASH, "")] for column in zip(*rows, strict=True)]
+    return [bool(column) and all(map(_is_number, column)) for column in columns]
+
+
+def markdown_table(header: list, rows: list) -> str:
+    """A Markdown table of anything, numbers right-aligned; the same whether or not the package wcwidth is there."""
+    safe = [[str(cell).replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
+    align = ["right" if right else "left" for right in numeric(rows)]
+    # With wcwidth tabulate pads to the cells of a terminal, else to characters.
+    before, tabulate.WIDE_CHARS_MODE = tabulate.WIDE_CHARS_MODE, False
+    try:
+        return tabulate.tabulate(safe, header, tablefmt="pipe", disable_numparse=True, colalign=align or None)
+    finally:
+        tabulate.WIDE_CHARS_MODE = before
+
+
+def html_table(header: list, rows: list, bold: tuple = ()) -> Html:
+    """An HTML table of anything, escaped: words stand left, numbers right. It scrolls where it is too wide."""
+    rows = list(rows)
+    right = numeric(rows) or [False] * len(header)
+    body = "".join(_row(row, "td", right, [j for i, j in bold if i == number]) for number, row in enumerate(rows))
+    style = "overflow-x:auto;font-variant-numeric:tabular-nums"
+    return Html(f"<div style='{style}'><table>{_row(header, 'th', right)}{body}</table></div>")
+
+
+def _row(cells, tag, right, bold=()):
     # A page that shows notebooks aligns every cell right, unless the cell itself says otherwise.
-    columns = [[row[i] for row in rows] for i in range(len(header))]
-    left = [any(map(_PROSE.search, column)) or not any(map(_DIGIT.search, column)) for column in columns]
-    body = "".join(_row(row, "td", left) for row in rows)
-    return Html(f"<div style='overflow-x:auto'><table>{_row(header, 'th', left)}{body}</table></div>")
-
-
-def _row(cells, tag, left):
-    styles = [" style='text-align:left'" if prose else "" for prose in left]
-    shown = (f"<{tag}{style}>{html.escape(str(c))}</{tag}>" for c, style in zip(cells, styles, strict=True))
+    styles = ["" if number else " style='text-align:left'" for number in right]
+    texts = [f"<b>{html.escape(str(c))}</b>" if i in bold else html.escape(str(c)) for i, c in enumerate(cells)]
+    shown = (f"<{tag}{style}>{text}</{tag}>" for text, style in zip(texts, styles, strict=True))
     return f"<tr>{''.join(shown)}</tr>"
 
 
-def _latex_text(text):
-    return text.translate(_LATEX_SPECIAL)
+def _is_number(text):
+    return bool(re.search(r"\d", text)) and not any(c.isalpha() for c in text.replace("points", ""))

@@ -48,6 +48,9 @@ SUMMARY = {
 }
 """Table 2: final Pass@1 and its +-, peak Pass@1 and its +-, training variance, mean KL."""
 
+BOLD = {(SMALL, "sa-ah-grpo", "final"), (SMALL, "sa-ah-grpo", "peak")}
+"""The cells of Table 2 that are printed in bold."""
+
 CHECKPOINTS = {
     (LARGE, "grpo", 0.0): (0.852, 0.840, 0.844, 0.848, 0.846),
     (LARGE, "ah-grpo", 0.5): (0.860, 0.862, 0.846, 0.844, 0.848),
@@ -60,6 +63,9 @@ CHECKPOINTS = {
     (SMALL, "ah-grpo", 0.25): (0.676, 0.654, 0.650, 0.648, 0.654),
 }
 """Tables 3, 4 and 5: Pass@1 every 30 steps. Table 5 repeats three rows of Table 4 with the same numbers."""
+
+PARTIAL = 0.25
+"""The alpha whose run Table 5's footnote calls partial (steps 30 to 60); all five checkpoints are printed."""
 
 _COLUMNS = (
     "step", "reward", "reward_std", "kl", "sa_ah/entropy", "sa_ah/weight", "sa_ah/weight_negative",

@@ -18,7 +18,7 @@ from sa_ah_lib.report.book import Book, image
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:75rem;margin:2rem auto;padding:0 1rem;color:#222}
 table{border-collapse:collapse;margin:.6rem 0;font-size:13px;display:block;overflow-x:auto}
-th,td{border-bottom:1px solid #ddd;padding:.25rem .6rem;text-align:left;vertical-align:top}
+th,td{border-bottom:1px solid #ddd;padding:.25rem .6rem;text-align:right;vertical-align:top}
 td:first-child{white-space:nowrap}th{border-bottom:2px solid #888}
 nav a{margin-right:1rem}h2{border-top:1px solid #ccc;padding-top:1rem}
 code{font-size:12px;line-height:1.9}img{max-width:100%}p{max-width:60rem}

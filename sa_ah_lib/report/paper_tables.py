@@ -8,7 +8,7 @@ from sa_ah_lib.analysis.results import MissingData
 from sa_ah_lib.analysis.table import DASH, PLUS_MINUS, Table
 from sa_ah_lib.config import METHOD_LABELS, RunConfig
 from sa_ah_lib.paper.claims import compare
-from sa_ah_lib.paper.printed import HYPERPARAMETERS, PROBLEMS
+from sa_ah_lib.paper.printed import BOLD, HYPERPARAMETERS, PARTIAL, PROBLEMS
 
 
 def hyperparameters(families):
@@ -43,7 +43,7 @@ def hyperparameters(families):
 def summary(families):
     """Table 2: final and peak Pass@1 with the paper's ± (Section 4.4), training variance, mean KL."""
     header = ["Model", "Method", "α", "Steps", "Pass@1 final", "Pass@1 peak", "Train Var", "Mean KL"]
-    rows = []
+    rows, bold = [], []
     for family in families:
         model = family.model + ("" if family.problems == PROBLEMS else f", N = {family.problems}")
         if family.base is not None:
@@ -53,11 +53,19 @@ def summary(families):
             rates = [_final_or_peak(result, name) for name in ("final", "peak")]
             variance, divergence = _number(result.variance, ".4f"), _number(result.mean_kl, ".5f")
             alpha, steps = f"{result.config.alpha:.1f}", str(result.config.steps)
+            if family.source == "paper":
+                printed_bold = enumerate(("final", "peak"), start=header.index("Pass@1 final"))
+                bold += [(len(rows), i) for i, which in printed_bold if (family.scale, method, which) in BOLD]
             rows.append([model, METHOD_LABELS[method], alpha, steps, *rates, variance, divergence])
     if not rows:
         raise MissingData("no run at all")
-    notes = ("± is 1.96 sqrt(p (1 - p) / N). Train Var: variance of the mean reward a step, second half of the steps.",)
-    return Table("table-2", _caption(2, "Summary", families), header, rows, notes)
+    notes = [
+        "± is 1.96 sqrt(p (1 - p) / N). Train Var: variance of each step's mean reward, second half of the steps. "
+        "Higher Pass@1 and lower Train Var are better."
+    ]
+    if bold:
+        notes.append("Bold as printed. The base rows are printed 1.5 points below the evaluation (Section 4.1).")
+    return Table("table-2", _caption(2, "Summary", families), header, rows, tuple(notes), tuple(bold))
 
 
 def checkpoints(family):
@@ -78,9 +86,12 @@ def alphas(family):
     steps = sorted({step for result in family.sweep.values() for step in result.pass_at_1})
     rows = []
     for alpha, result in family.sweep.items():
-        name = f"{alpha:.2f}".replace("-", "−") + (" (GRPO)" if not alpha else "")
+        partial = result.source == "paper" and alpha == PARTIAL
+        name = f"{alpha:.2f}".replace("-", "−") + (" (GRPO)" if not alpha else "") + "†" * partial
         rows.append([name, *_scores(result, steps)])
-    notes = [f"α = {r.config.alpha:.2f} is left out: {r.config.steps} steps." for r in family.other_lengths]
+    dagger = "† A partial run, steps 30 to 60, says the paper, whose peak may not be its highest; it prints five steps."
+    notes = [dagger] if any("†" in row[0] for row in rows) else []
+    notes += [f"α = {r.config.alpha:.2f} is left out: {r.config.steps} steps." for r in family.other_lengths]
     result = family.methods.get("sa-ah-grpo")
     if result and result.pass_at_1:
         rows.append([f"SA-AH-GRPO {result.config.alpha:.2f}", *_scores(result, steps)])
@@ -106,7 +117,12 @@ def diagnostics(family):
         rows.append([str(row["step"]), _rate(result.pass_at_1.get(row["step"])), reward, *values])
     number = 6 if family.is_large else 7
     header = ["Step", "Pass@1", "r̄", "KL", "H̄", "w̄", "w̄₋", "f₋", "len"]
-    return Table(f"table-{number}", _caption(number, "SA-AH-GRPO diagnostics", [family]), header, rows)
+    notes = (
+        "r̄: mean reward of the step's rollouts ± their standard deviation. KL: mean over tokens, in nats. H̄: mean "
+        "normalised entropy. w̄: mean weight of all tokens; w̄₋: of the tokens of rollouts with a negative advantage, "
+        "0.000 where there were none. f₋: the share of such rollouts. len: mean completion length in tokens.",
+    )
+    return Table(f"table-{number}", _caption(number, "SA-AH-GRPO diagnostics", [family]), header, rows, notes)
 
 
 def comparisons(family):

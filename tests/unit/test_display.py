@@ -97,7 +97,7 @@ def test_diagnostics_of_a_run_without_training(write):
 
 def test_prose_stands_left_and_numbers_right():
     """Notebook pages align every cell right; a column of sentences is then a ragged left edge."""
-    page = html_table(["name", "value", "gain"], [["a sentence", 1.5, "[−0.1, 2]"], ["—", 2, "3 points"]])
+    page = html_table(["name", "value", "gain"], [["a sentence", 1.5, "[−0.1, 2]"], ["—", 2, "3 of them"]])
     styled = re.findall(r"<(?:th|td)([^>]*)>", page)
     assert styled == [" style='text-align:left'", "", " style='text-align:left'"] * 3
     assert "text-align:left" in html_table(["what to do"], [[""], ["—"]])

@@ -7,11 +7,12 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
+import tabulate
 from families import family, protocol, result, write_protocol
 
 from sa_ah_lib.analysis.results import MissingData
 from sa_ah_lib.analysis.stats import half_width
-from sa_ah_lib.analysis.table import DASH, Table
+from sa_ah_lib.analysis.table import DASH, Table, markdown_table
 from sa_ah_lib.paper import printed
 from sa_ah_lib.report import paper_tables
 
@@ -87,7 +88,26 @@ def test_table_5_cell_by_cell():
     lines, made = extract(5), paper_tables.alphas(SMALL)
     assert numbers(made.header) == numbers([lines[1]]) and made.header[-2:] == ["Peak", "Final"]
     assert [numbers(row) for row in made.rows] == [numbers([line]) for line in lines[2:]]
-    assert "180 steps" in made.notes[0]
+    assert "180 steps" in made.notes[1]
+
+
+def test_bold_and_footnotes_are_the_paper_s(measured):
+    """Without them a reader takes a partial run for a whole one; on our numbers they would be the paper's opinion."""
+    made = paper_tables.summary([LARGE, SMALL])
+    assert [(made.rows[i][0], made.rows[i][1], made.header[j], made.rows[i][j]) for i, j in made.bold] == [
+        ("Qwen 2.5-1.5B-Instruct", "SA-AH-GRPO", f"Pass@1 {which}", "0.686 ± 0.041") for which in ("final", "peak")
+    ]
+    assert made.markdown.count("**0.686 ± 0.041**") == 2 and made._repr_html_().count("<b>0.686 ± 0.041</b>") == 2
+    assert made.latex().count(r"\textbf{0.686 $\pm$ 0.041}") == 2 and "*" not in made.csv
+    partial = paper_tables.alphas(SMALL)
+    assert [row[0] for row in partial.rows if "†" in row[0]] == ["0.25†"] and partial.notes[0].startswith("† A partial")
+    assert r"0.25$^{\dagger}$" in partial.latex()
+    assert paper_tables.summary([measured]).bold == ()
+    ours = paper_tables.alphas(measured)
+    assert not any("†" in text for text in chain(*ours.rows, ours.notes))
+    for source in (LARGE, measured):
+        made = paper_tables.diagnostics(source)
+        assert all(f"{name}: " in made.notes[0] for name in made.header[2:])
 
 
 @pytest.mark.parametrize("number,source", [(6, LARGE), (7, SMALL)])
@@ -211,12 +231,22 @@ def test_latex_is_escaped_and_ascii():
     assert r"0.5 $\pm$ 0.1" in made and r"$\bar H$ 10$^{-}$$^{6}$" in made
 
 
+def test_latex_numbers_the_table_alone():
+    """LaTeX writes "Table 1:" before every caption: ours made it "Table 1: Table X: ..."."""
+    assert r"\caption{100\% of a\_b \& \$}" in SAMPLE.latex() and SAMPLE.markdown.startswith("**Table X: 100%")
+
+
 def test_every_special_character_is_escaped_everywhere():
     """A path with ~ or a formula with ^ in a caption, note or cell stops a paper's build, or prints another text."""
     text = r"C:\a~b^c{d}<1>&%$#_"
     made = Table("t", text, [text], [[text]], (text,)).latex()
     escaped = r"C:\textbackslash{}a\textasciitilde{}b\textasciicircum{}c\{d\}\ensuremath{<}1\ensuremath{>}\&\%\$\#\_"
-    assert made.count(escaped) == 2 and made.count(escaped.replace(r"\textasciicircum", r"\^")) == 2
+    assert made.count(escaped) == 4
+
+
+def test_a_negative_number_has_a_minus_and_a_word_its_hyphen():
+    made = Table("t", "SA-AH on 2026-11-24", ["gain"], [["-0.5 [-1, +2]"]]).latex()
+    assert "$-$0.5 [$-$1, +2]" in made and "SA-AH on 2026-11-24" in made
 
 
 def test_every_table_s_latex_is_ascii(measured):
@@ -235,14 +265,41 @@ def test_every_table_s_latex_is_ascii(measured):
 def test_html_is_escaped():
     """Captions hold device names and paths: anybody's text."""
     page = Table("t", "<script>", ["<b>"], [["<i>"]], ("<u>",))._repr_html_()
-    assert not re.search(r"<(script|i|u)>|<th><b>", page) and "&lt;script&gt;" in page
+    assert not re.search(r"<(script|i|u)>|<th[^>]*><b>", page) and "&lt;script&gt;" in page
+
+
+def test_numbers_stand_right_and_words_left():
+    """A notebook sets every cell right, unless it says otherwise: words then have a ragged left edge."""
+    rows = [["GRPO", "-0.5", "× 1.1 [0.9, 1.2]", "supported", "+1.7 points"], ["AH", DASH, "<0.001", DASH, "0/20"]]
+    made = Table("t", "c", ["arm", "gain", "ratio", "verdict", "points"], rows)
+    sides = ["left", "right", "right", "left", "right"]
+    cells = re.findall(r"<t[hd]( style='text-align:left')?>", made._repr_html_())
+    assert ["left" if style else "right" for style in cells] == sides * 3
+    assert r"\begin{tabular}{lrrlr}" in made.latex()
+    bars = made.markdown.splitlines()[3].strip("|").split("|")
+    assert ["right" if bar.endswith(":") else "left" for bar in bars] == sides
+
+
+def test_markdown_has_the_same_padding_with_and_without_wcwidth(monkeypatch):
+    """The package comes with IPython: a machine that lacks it wrote other bytes into figures/."""
+    pytest.importorskip("wcwidth")
+    rows = [["H̄ 日本", "1"], ["r", "2"]]
+    here, chosen = markdown_table(["a", "b"], rows), tabulate.WIDE_CHARS_MODE
+    monkeypatch.setattr(tabulate, "wcwidth", None)
+    assert markdown_table(["a", "b"], rows) == here and tabulate.WIDE_CHARS_MODE is chosen
+    assert len({len(line) for line in here.splitlines()}) == 1
+
+
+def test_a_bar_or_a_line_break_stays_in_its_markdown_cell():
+    assert markdown_table(["a"], [["x|y\nz"]]).splitlines()[2] == "| x\\|y z |"
+    assert markdown_table(["a"], []).startswith("| a")
 
 
 def test_a_table_is_saved_in_three_forms(tmp_path):
     paths = SAMPLE.save(tmp_path / "deep" / "micro-s")
     assert [path.name for path in paths] == ["table-x.md", "table-x.csv", "table-x.tex"]
     assert paths[0].read_text(encoding="utf-8") == SAMPLE.markdown and "tab:micro-s-table-x" in paths[2].read_text()
-    assert "| a & b_c | —" in SAMPLE.markdown and SAMPLE.markdown.endswith("note_1 ± #2\n")
+    assert re.search(r"\| a & b_c \| +— \|", SAMPLE.markdown) and SAMPLE.markdown.endswith("note_1 ± #2\n")
 
 
 def test_the_protocol_of_the_fixtures_is_the_paper_s():
