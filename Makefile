@@ -63,6 +63,7 @@ figures: $(LIGHT)/.installed  ## every table and figure from LOGS (the published
 	$(LIGHT)/bin/papermill --cwd notebooks notebooks/$(TABLES).ipynb $(RUNS)/notebooks/$(TABLES).ipynb \
 	  -p SEED $(SEED) -p WIDTH $(WIDTH) -r RUNS "$(abspath $(LOGS))"
 	$(LIGHT)/bin/python -m sa_ah_lib.report.seed_figures $(LOGS) --out figures/seeds
+	$(LIGHT)/bin/python -m sa_ah_lib.report.index figures
 
 report: $(LIGHT)/.installed  ## one self-contained HTML page from LOGS, to send to a colleague
 	$(LIGHT)/bin/python -m sa_ah_lib.report.html_report $(LOGS) --out $(RUNS)/report.html

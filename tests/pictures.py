@@ -1,4 +1,7 @@
-"""Whether two pictures are the same but for rounding: PNG by its pixels, SVG by its text and the numbers in it."""
+"""Whether two pictures are the same but for rounding: PNG by its pixels, SVG by its text and the numbers in it.
+
+Of a PDF, which holds what its SVG holds, it is looked only whether it is one: its streams are compressed.
+"""
 
 import re
 
@@ -18,11 +21,17 @@ def difference(expected, found):
     """What sets the picture file ``found`` apart from ``expected`` (paths), in words; "" where nothing does."""
     if expected.read_bytes() == found.read_bytes():
         return ""
-    return (_svg if expected.suffix == ".svg" else _png)(expected, found)
+    return {".svg": _svg, ".png": _png, ".pdf": _pdf}[expected.suffix](expected, found)
 
 
 def _png(expected, found):
     return compare_images(str(expected), str(found), PIXELS) or ""
+
+
+def _pdf(expected, found):
+    both = [path.read_bytes() for path in (expected, found)]
+    whole = all(data.startswith(b"%PDF-") and data.rstrip().endswith(b"%%EOF") for data in both)
+    return "" if whole else f"{expected}, {found}: expected two whole PDF files"
 
 
 def _svg(expected, found):

@@ -235,13 +235,14 @@ def caption(figure, text):
 
 
 def save_pictures(figure, directory, name):
-    """Write ``name``.png (300 dpi) and .svg without dates, so that equal data give equal bytes; the paths."""
+    """Write ``name``.png (300 dpi), .svg and .pdf without dates, so that equal data give equal bytes; the paths."""
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    paths = [directory / f"{name}.{ending}" for ending in ("png", "svg")]
-    with styled():  # it also fixes the resolution and the ids inside the SVG
-        figure.savefig(paths[0], metadata={"Software": None})
-        figure.savefig(paths[1], metadata={"Date": None})
+    undated = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    paths = [directory / f"{name}.{ending}" for ending in undated]
+    with styled():  # it also fixes the resolution, the ids inside the SVG and the PDF's kind of font
+        for path, metadata in zip(paths, undated.values(), strict=True):
+            figure.savefig(path, metadata=metadata)
     plt.close(figure)
     return paths
 
@@ -250,7 +251,7 @@ def save(figure, rows, directory, name):
     """``save_pictures``, and ``name``.csv with the rows that were drawn; the paths."""
     paths = [*save_pictures(figure, directory, name), Path(directory) / f"{name}.csv"]
     keys = list(dict.fromkeys(key for row in rows for key in row))
-    with open(paths[2], "w", newline="", encoding="utf-8") as file:
+    with open(paths[-1], "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, keys, lineterminator="\n")
         writer.writeheader()
         writer.writerows({k: f"{v:.{DRAWN}g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)

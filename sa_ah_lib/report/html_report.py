@@ -69,8 +69,8 @@ def _seeds(results, scratch):
     parts = []
     for name, arms in by_family(results).items():
         parts += [f"<h3>{html.escape(name)}</h3>", answer.table(arms, name)._repr_html_()]
-        for path, _ in seed_figures.save(arms, scratch, name, kinds=("summary",)).values():
-            parts.append(image(path, "double", f"paired differences from GRPO, {name}"))
+        for paths in seed_figures.save(arms, scratch, name, kinds=("summary",)).values():
+            parts.append(image(paths[0], "double", f"paired differences from GRPO, {name}"))
     return parts or ["<p>No method was run with two seeds or more.</p>"]
 
 

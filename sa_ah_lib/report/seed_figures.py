@@ -197,7 +197,7 @@ def _plain_log(ax):
 
 
 def save(arms, directory, name, kinds=tuple(PICTURES)):
-    """Draw those ``kinds`` that there are in the project's style: {kind: [PNG, SVG]}, ``kind-name`` in ``directory``.
+    """Draw those ``kinds`` that there are as ``kind-name`` in ``directory``: {kind: paths of PNG, SVG and PDF}.
 
     There are no differences without GRPO, and no profiles of several settings of one method.
     """
@@ -216,7 +216,7 @@ def main(arguments=None):
     """The command line: the figures of every comparison over seeds, its table and its answer in words."""
     parser = argparse.ArgumentParser(description="Draw comparisons over seeds from run directories.")
     parser.add_argument("runs", nargs="+", help="directories that hold runs")
-    parser.add_argument("--out", default="figures", help="where the PNG and SVG files go")
+    parser.add_argument("--out", default="figures", help="where the PNG, SVG and PDF files go")
     options = parser.parse_args(arguments)
     found = load(*options.runs)
     print(*found.messages, sep="\n")

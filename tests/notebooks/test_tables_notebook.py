@@ -149,7 +149,7 @@ def test_the_rest_of_the_notebook_is_made(executed):
             "figure-a4",
         )
     }
-    shared = {"audit", *(f"{source}/table-{n}" for source in ("paper", "measured") for n in (1, 2))}
+    shared = {"audit", "README", *(f"{source}/table-{n}" for source in ("paper", "measured") for n in (1, 2))}
     assert ours | theirs | shared <= made and "micro-s/figure-a5" not in made
     # The TRL log came in as a family of its own, with rewards and without Pass@1.
     assert "qwen2.5-1.5b/figure-a3" in made and "qwen2.5-1.5b/figure-a1" not in made
@@ -161,7 +161,7 @@ def test_the_rest_of_the_notebook_is_made(executed):
 def test_sources_are_never_mixed(executed):
     """A measured number below the paper's name, or the other way round, is the worst accident of all."""
     for name, data in contents(executed[0] / "first").items():
-        if name.endswith(".md") and name != "audit.md":
+        if name.endswith(".md") and name not in ("audit.md", "README.md"):
             source = "paper" if name.startswith("paper") else "measured"
             assert f". {source}: ".encode() in data.splitlines()[0], name
 
@@ -179,16 +179,18 @@ def test_a_second_run_without_torch_gives_the_same_bytes(executed):
 def test_the_committed_figures_are_those_of_the_published_logs(tmp_path, cpu):
     """figures/ and figures/logs drift apart as soon as nobody draws them again; `make figures` mends it.
 
-    Data and tables are equal byte for byte on every CPU. Pictures may differ by less than an eye sees: the last digit
-    of a logarithm decides which way a pixel is rounded.
+    Data, tables and the index are equal byte for byte on every CPU. Pictures may differ by less than an eye sees: the
+    last digit of a logarithm decides which way a pixel is rounded.
     """
     variables = older_cpu.variables() if cpu == "an older CPU" else {}
     logs, committed = ROOT / "figures" / "logs", ROOT / "figures"
     plain(variables, RUNS=str(logs), OUT=str(tmp_path))
     child("-m", "sa_ah_lib.report.seed_figures", str(logs), "--out", str(tmp_path / "seeds"), variables=variables)
+    (tmp_path / "logs").mkdir()
+    child("-m", "sa_ah_lib.report.index", str(tmp_path), variables=variables)
     published, drawn = contents(committed, without=("logs",)), contents(tmp_path)
     assert sorted(published) == sorted(drawn), "run `make figures`, and remove what it no longer makes"
-    shown = {name for name in drawn if name.endswith((".png", ".svg"))}
+    shown = {name for name in drawn if name.endswith((".png", ".svg", ".pdf"))}
     assert [name for name in drawn if name not in shown and drawn[name] != published[name]] == [], "run `make figures`"
     pinned = re.search(r"matplotlib==([\d.]+)", (ROOT / "requirements-tested.txt").read_text())[1]
     if pinned == figures.plt.matplotlib.__version__:
@@ -246,11 +248,11 @@ def test_what_is_shown_is_what_was_written(tmp_path):
     shown += pages.table(paper_tables.summary, [large, small], together=True)
     shown += pages.figure("figure-2", [large])
     names = [str(path.relative_to(tmp_path)) for path in pages.paths]
-    assert names[::3] == ["paper-qwen2.5-3b/table-3.md", "paper-qwen2.5-1.5b/table-4.md", "paper/table-2.md",
-                          "paper-qwen2.5-3b/figure-2.png"]  # fmt: skip
+    assert names[:10:3] == ["paper-qwen2.5-3b/table-3.md", "paper-qwen2.5-1.5b/table-4.md", "paper/table-2.md",
+                            "paper-qwen2.5-3b/figure-2.png"]  # fmt: skip
     assert all(path.is_file() for path in pages.paths) and shown.count("<table>") == 3
     assert f"alt='figure-2: {large.caption}'" in shown and "width:6.9in" in shown
-    assert figures.plt.imread(tmp_path / names[-3]).shape[1] == 2070
+    assert figures.plt.imread(tmp_path / names[-4]).shape[1] == 2070
 
 
 def test_a_figure_of_one_size_is_not_made_for_the_other(tmp_path):
