@@ -1,22 +1,20 @@
-"""The audit as one page: every check of the paper's own numbers, then every claim judged twice. Needs no torch."""
+"""The audit as one page, a short section per check and claim, readable on a phone. Needs no torch."""
 
+from html import escape
 from pathlib import Path
 
-from tabulate import tabulate
-
-from sa_ah_lib.analysis.table import Html, html_table
+from sa_ah_lib.analysis.table import Html, html_table, markdown_table
 from sa_ah_lib.paper import audit_method, audit_tables, audit_text
 from sa_ah_lib.paper.claims import judge
 from sa_ah_lib.paper.printed import CITATION, LARGE, SMALL, family
 
-CHECK_HEADER = ["where", "printed", "recomputed from the paper's own numbers", "agrees", "why it matters"]
-CLAIM_HEADER = ["claim", "where", "by the paper's numbers", "because", "by our runs", "because"]
 INTRODUCTION = f"""# Audit of {CITATION}
 
 What the paper's printed numbers say of each other, and whether N = 500 problems and one seed can carry each claim.
 Every number here is computed by `sa_ah_lib` from the transcribed tables and from run logs; nothing is corrected in the
 tables and figures, which show the paper as published. "Agrees" judges the printed statement alone, not the method.
 """
+NUMBERS, CLAIMS = "The paper's numbers against each other", "The claims"
 LEGEND = """\
 Supported: the direction is in the numbers and a 5% test tells it from chance. Not supported: the direction is not in
 the numbers. Undecidable: it is, and chance could have made it. Our micro models are other, far smaller models on other
@@ -37,35 +35,55 @@ def claims(measured=()):
     return judge(family(LARGE), family(SMALL), *(_fullest(measured, large) for large in (True, False)))
 
 
-def check_rows():
-    """The cells of the first table, in ``CHECK_HEADER``'s order."""
-    return [[c.where, c.printed, c.recomputed, c.agrees, c.why] for c in checks()]
+def check_sections():
+    """(heading, {label: text}) of every check."""
+    labels = ("Agrees", "From the paper's own numbers", "Why it matters")
+    return [
+        (f"{c.where}: {c.printed}", dict(zip(labels, (c.agrees, c.recomputed, c.why), strict=True))) for c in checks()
+    ]
 
 
-def claim_rows(measured=()):
-    """The cells of the second table, in ``CLAIM_HEADER``'s order."""
-    return [[c.text, c.where, *c.by_paper, *c.by_measured] for c in claims(measured)]
+def claim_sections(judged):
+    """(heading, {label: text}) of every ``Claim``."""
+    return [
+        (
+            claim.text,
+            {
+                "Where": claim.where,
+                "By the paper's numbers": f"{claim.by_paper.word}. {claim.by_paper.reason}",
+                "By our runs": f"{claim.by_measured.word}. {claim.by_measured.reason}",
+            },
+        )
+        for claim in judged
+    ]
+
+
+def verdicts(judged):
+    """(header, rows): the verdicts on every claim at a glance."""
+    header = ["claim", "by the paper's numbers", "by our runs"]
+    return header, [[claim.text, claim.by_paper.word, claim.by_measured.word] for claim in judged]
 
 
 def html(measured=(), judged=None):
-    """Both tables for a notebook; ``judged``: the ``claim_rows`` of ``measured`` where they are there already."""
-    return Html(html_table(CHECK_HEADER, check_rows()) + html_table(CLAIM_HEADER, judged or claim_rows(measured)))
+    """The page for a notebook; ``judged``: the ``claims`` of ``measured`` where they are there already."""
+    judged = judged or claims(measured)
+    parts = [f"<h3>{title}</h3>{_html(sections)}" for title, sections in (
+        (NUMBERS, check_sections()), (CLAIMS, claim_sections(judged)))]  # fmt: skip
+    return Html(html_table(*verdicts(judged)) + "".join(parts))
 
 
 def save(directory, measured=(), judged=None):
     """Write ``audit.md``; its path. ``judged`` as in ``html``."""
     told = [_fullest(measured, large) for large in (True, False)]
     ours = "; ".join(f.caption for f in told if f) or "no measured runs were given"
-    rows, judged = check_rows(), judged or claim_rows(measured)
-    counts = ", ".join(f"{word} {sum(row[3] == word for row in rows)}" for word in ("yes", "partly", "no", "note"))
+    found, judged = checks(), judged or claims(measured)
+    counts = ", ".join(f"{word} {sum(c.agrees == word for c in found)}" for word in ("yes", "partly", "no", "note"))
     text = "\n".join(
         [
             INTRODUCTION,
-            f"## The paper's numbers against each other\n\n{len(rows)} checks: {counts}.\n",
-            _github(CHECK_HEADER, rows),
-            f"\n## The claims\n\n{LEGEND}\n\nOur runs: {ours}.\n",
-            _github(CLAIM_HEADER, judged),
-            "",
+            f"## The verdicts\n\n{LEGEND}\n\nOur runs: {ours}.\n\n{markdown_table(*verdicts(judged))}\n",
+            f"## {NUMBERS}\n\n{len(found)} checks: {counts}.\n\n{_markdown(check_sections())}",
+            f"## {CLAIMS}\n\n{_markdown(claim_sections(judged))}",
         ]
     )
     path = Path(directory) / "audit.md"
@@ -74,9 +92,24 @@ def save(directory, measured=(), judged=None):
     return path
 
 
-def _github(header, rows):
-    safe = [[str(cell).replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
-    return tabulate(safe, header, tablefmt="github", disable_numparse=True)
+def _markdown(sections):
+    lines = []
+    for heading, texts in sections:
+        lines += [f"### {_plain(heading)}\n", *(f"- **{label}:** {_plain(text)}" for label, text in texts.items()), ""]
+    return "\n".join(lines)
+
+
+def _plain(text):
+    """``text`` in one line, with nothing that Markdown would take for a tag."""
+    return " ".join(text.split()).replace("<", "&lt;")
+
+
+def _html(sections):
+    lines = []
+    for heading, texts in sections:
+        items = "".join(f"<li><b>{label}:</b> {escape(text)}</li>" for label, text in texts.items())
+        lines.append(f"<h4>{escape(heading)}</h4><ul>{items}</ul>")
+    return "".join(lines)
 
 
 def _fullest(families, large):

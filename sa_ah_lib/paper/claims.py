@@ -34,16 +34,23 @@ class Claim:
 
 
 def compare(a, step_a, b, step_b):
-    """Difference in Pass@1 of two results at a checkpoint each; step 0 is zero-shot.
+    """Difference in Pass@1 of two results at a checkpoint each; step 0 is zero-shot, the paper's as it was evaluated.
 
     Returns:
         (Difference, name of the test): paired by problem where both logged the same problems, else from the counts.
     """
     first, second = a.answers.get(step_a), b.answers.get(step_b)
     if first is not None and second is not None and len(first) == len(second):
-        return stats.paired(first, second), "McNemar, paired bootstrap"
+        differ = list(first) != list(second)
+        return stats.paired(first, second), f"McNemar, {'paired bootstrap' if differ else 'no answer differs'}"
     (correct, total), other = a.pass_at_1[step_a], b.pass_at_1.get(step_b)
-    return stats.unpaired((correct, total), other or (round(b.base * total), total)), "two-proportion z, Newcombe"
+    return stats.unpaired((correct, total), other or _base_counts(b, total)), "two-proportion z, Newcombe"
+
+
+def _base_counts(result, total):
+    """(correct, problems) of zero-shot; the paper's before it was lowered by hand to what no count of answers gives."""
+    rate = RAW_BASE[result.config.scale] if result.source == "paper" else result.base
+    return round(rate * total), total
 
 
 def judge(large, small, measured_large, measured_small):
@@ -102,11 +109,9 @@ def _higher_than_base(method):
         result = family.method(method)
         if result.base is None:
             raise MissingData(f"the zero-shot Pass@1 of {family.model}")
+        gap, test = compare(result, result.last, result, 0)
         if family.source == "paper":
-            raw, total = RAW_BASE[family.scale], family.problems
-            gap, test = stats.unpaired(result.final, (round(raw * total), total)), f"z, raw base {raw}"
-        else:
-            gap, test = compare(result, result.last, result, 0)
+            test = f"z, raw base {RAW_BASE[family.scale]}"
         return _on_gap(gap, f"{family.model}: {_name(result)} − zero-shot", test)
 
     return judge_family

@@ -57,7 +57,7 @@ class Book:
 
     def audit(self, audit, measured):
         """Write ``audit.md`` and show it."""
-        judged = audit.claim_rows(measured)
+        judged = audit.claims(measured)
         self.paths.append(audit.save(self.directory, measured, judged))
         return audit.html(measured, judged)
 

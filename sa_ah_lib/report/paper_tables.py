@@ -8,7 +8,7 @@ from sa_ah_lib.analysis.results import MissingData
 from sa_ah_lib.analysis.table import DASH, PLUS_MINUS, Table
 from sa_ah_lib.config import METHOD_LABELS, RunConfig
 from sa_ah_lib.paper.claims import compare
-from sa_ah_lib.paper.printed import BOLD, HYPERPARAMETERS, PARTIAL, PROBLEMS
+from sa_ah_lib.paper.printed import BOLD, HYPERPARAMETERS, PARTIAL, PROBLEMS, RAW_BASE
 
 
 def hyperparameters(families):
@@ -140,12 +140,16 @@ def comparisons(family):
         rows.append([f"{first} − {second}", step, f"{gap.estimate:+.3f}", interval, p_value, test])
     floor = min(r.final[0] / r.final[1] for r in family.methods.values() if r.pass_at_1)
     detectable = stats.minimal_detectable_difference(floor, family.problems)
-    notes = (
+    notes = [
         f"Two independent evaluations of N = {family.problems} at Pass@1 {floor:.3f} tell differences of "
         f"{detectable:.3f} apart with 80% power. p-values are not corrected for the number of rows ({len(rows)}).",
-    )
+    ]
+    if family.source == "paper":
+        notes.append(f"The base is {RAW_BASE[family.scale]}, as evaluated; Table 2 has it 0.015 lower (Section 4.1).")
+    if any(row[-1].endswith("no answer differs") for row in rows):
+        notes.append("Where no answer differs, the interval is the exact bound 1 - 0.05^(1/N) on the share that does.")
     header = ["difference in Pass@1", "step", "estimate", "95% interval", "p", "test"]
-    return Table("table-s1", _caption("S1", "Differences in Pass@1", [family]), header, rows, notes)
+    return Table("table-s1", _caption("S1", "Differences in Pass@1", [family]), header, rows, tuple(notes))
 
 
 def peaks(family):

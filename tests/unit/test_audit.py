@@ -1,5 +1,6 @@
 """The audit: key lines recomputed here, and every verdict moved by the number it rests on."""
 
+import html
 import math
 import re
 
@@ -68,6 +69,40 @@ def test_units_recomputed():
         f"{fits[16]} of 14 means are averages of 16, {fits[40]} are averages of 40" in line("Tables 6 and 7, mean")[1]
     )
     assert "only 0, 0.25, 0.5, 0.75 occur" == line("Tables 6 and 7, f₋")[1]
+
+
+def why(start, printed=""):
+    (found,) = [c for c in audit.checks() if c.where.startswith(start) and printed in c.printed]
+    return found.why
+
+
+def test_80_rollouts_fit_as_well_as_40():
+    """Every average of 40 is one of 80, five steps of Table 1's 16: only likelihood speaks for 40."""
+    means = [row[1] for rows in DIAGNOSTICS.values() for row in rows]
+    assert all(min(m % 0.00125, -m % 0.00125) < 0.00051 for m in means)
+    assert line("Tables 6 and 7, mean")[2] == "partly"
+    assert "0.6, so all 14 would by chance with 0.0008" in why("Tables 6 and 7, mean") and 0.6**14 < 0.00085
+
+
+def test_what_one_group_cannot_say():
+    """w̄ = 1 of one group of 4 was read as the whole step's."""
+    assert "may have been discounted" in why("Table 6, w̄ = 1.000")
+
+
+def test_the_base_s_half_width_is_that_of_the_raw_one():
+    assert half(0.846) == "± 0.032" and "raw 0.846" in why("Table 2, 3B zero-shot")
+    assert "raw" not in why("Table 2, 3B ah-grpo")
+
+
+def test_a_positive_alpha_is_not_above_the_negative_one_at_every_step():
+    found = line("Section 5.2 and Conclusion")
+    assert found[2] == "partly" and found[1].endswith("not above it: 0.648 (α = 0.25) against 0.650 at step 120")
+
+
+def test_the_3b_model_knew_the_format():
+    """6.815 of 7.5 at step 5 leaves no room for a gain by format."""
+    assert "1.5B, whose mean reward is 2.98 of 7.5" in why("Section 4.1", "zero-shot")
+    assert "on 3B, at 6.815, little" in why("Section 4.1", "zero-shot")
 
 
 def test_the_horizon_recomputed():
@@ -152,19 +187,43 @@ def test_contributions_hold_where_both_halves_do(monkeypatch):
 # --- the page --------------------------------------------------------------------------------------------------------
 
 
-def rows_of(page, number):
-    """The data rows of the page's table ``number``, cells stripped."""
-    table = re.findall(r"(?:^\|.*\n)+", page, re.M)[number]
-    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in table.splitlines()[2:]]
+def sections_of(page, title):
+    """[(heading, {label: text})] of one part of the page."""
+    part = page.split(f"\n## {title}\n", 1)[1].split("\n## ", 1)[0]
+    blocks = re.split(r"^### ", part, flags=re.M)[1:]
+    return [(b.splitlines()[0], dict(re.findall(r"^- \*\*(.*?):\*\* (.*)$", b, re.M))) for b in blocks]
 
 
 def test_the_page_holds_every_check_and_claim(tmp_path):
+    """A phone shows a section at a time: rows of five long cells were read by nobody."""
     page = audit.save(tmp_path / "deep").read_text(encoding="utf-8")
-    assert len(rows_of(page, 0)) == len(audit.checks()) and len(rows_of(page, 1)) == len(audit.claims())
-    assert all(len(row) == len(audit.CHECK_HEADER) for row in rows_of(page, 0))
-    verdicts = [row[3] for row in rows_of(page, 0)]
+    checks, claims = sections_of(page, audit.NUMBERS), sections_of(page, audit.CLAIMS)
+    assert [heading for heading, _ in checks] == [f"{c.where}: {c.printed}" for c in audit.checks()]
+    assert [heading for heading, _ in claims] == [c.text for c in audit.claims()]
+    assert all(list(texts) == ["Agrees", "From the paper's own numbers", "Why it matters"] for _, texts in checks)
+    assert all(list(texts) == ["Where", "By the paper's numbers", "By our runs"] for _, texts in claims)
+    verdicts = [texts["Agrees"] for _, texts in checks]
     counts = ", ".join(f"{word} {verdicts.count(word)}" for word in ("yes", "partly", "no", "note"))
     assert f"{len(verdicts)} checks: {counts}." in page and "no measured runs were given" in page
+    for _, texts in [*checks, *claims]:
+        assert all(text.strip(". ") for text in texts.values())
+
+
+def test_the_verdicts_stand_together_first(tmp_path):
+    page = audit.save(tmp_path).read_text(encoding="utf-8")
+    head, rest = page.split(f"## {audit.NUMBERS}")
+    for (heading, texts), claim in zip(sections_of(page, audit.CLAIMS), audit.claims(), strict=True):
+        cells = (re.escape(heading), claim.by_paper.word, claim.by_measured.word)
+        assert re.search(rf"^\| {' +[|] '.join(cells)} +[|]$", head, re.M)
+        assert texts["By our runs"].startswith(claim.by_measured.word) and "|" not in heading
+    assert "|" not in rest
+
+
+def test_a_notebook_shows_what_the_page_says():
+    shown = audit.html()
+    for heading, texts in [*audit.check_sections(), *audit.claim_sections(audit.claims())]:
+        assert f"<h4>{html.escape(heading)}</h4>" in shown
+        assert all(f"<li><b>{label}:</b> {html.escape(text)}</li>" in shown for label, text in texts.items())
 
 
 def test_measured_runs_are_judged_beside_the_paper(tmp_path):
@@ -174,18 +233,19 @@ def test_measured_runs_are_judged_beside_the_paper(tmp_path):
     measured = loading.load(tmp_path / "runs").families
     page = audit.save(tmp_path, measured).read_text(encoding="utf-8")
     assert "Our runs: measured: micro-s (1.05M parameters) on made up, seed 123" in page and "seed 7" not in page
-    claim = next(row for row in rows_of(page, 1) if row[0].startswith("SA-AH-GRPO improves"))
-    assert "such runs" not in claim[5] and claim[4] in ("supported", "not supported", "undecidable")
-    large = next(row for row in rows_of(page, 1) if row[0].startswith("Completions become shorter"))
-    assert large[4:] == ["undecidable", "for want of such runs"]
+    claims = dict(sections_of(page, audit.CLAIMS))
+    word, _, reason = claims["SA-AH-GRPO improves on zero-shot"]["By our runs"].partition(". ")
+    assert "such runs" not in reason and word in ("supported", "not supported", "undecidable")
+    assert claims["Completions become shorter"]["By our runs"] == "undecidable. for want of such runs"
 
 
 def test_the_page_is_escaped(tmp_path, monkeypatch):
-    """A bar or a line break in a cell would shift its row."""
+    """A line break in a heading would end it, and a tag would vanish."""
     check = audit.checks()[0].__class__("a|b", "c\nd", "<e>", "yes", "f")
     monkeypatch.setattr(audit, "checks", lambda: [check])
     page = audit.save(tmp_path).read_text(encoding="utf-8")
-    assert rows_of(page, 0) == [["a\\|b", "c d", "<e>", "yes", "f"]] and "<e>" not in audit.html()
+    ((heading, texts),) = sections_of(page, audit.NUMBERS)
+    assert heading == "a|b: c d" and list(texts.values()) == ["yes", "&lt;e>", "f"] and "<e>" not in audit.html()
 
 
 def test_a_claim_s_family_is_large_or_small():

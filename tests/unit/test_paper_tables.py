@@ -110,6 +110,26 @@ def test_bold_and_footnotes_are_the_paper_s(measured):
         assert all(f"{name}: " in made.notes[0] for name in made.header[2:])
 
 
+@pytest.mark.parametrize("source,base,lowered", [(LARGE, 0.846, 0.831), (SMALL, 0.652, 0.637)])
+def test_differences_from_the_base_are_from_the_evaluated_one(source, base, lowered):
+    """0.637 of 500 is 318.5 answers: rounded, and lowered by hand, it was another base than the claims'."""
+    made = paper_tables.comparisons(source)
+    rows = {row[0]: row[2] for row in made.rows}
+    for method, label in (("grpo", "GRPO"), ("sa-ah-grpo", "SA-AH-GRPO")):
+        correct, total = source.methods[method].final
+        assert rows[f"{label} − Base (zero-shot)"] == f"{correct / total - base:+.3f}"
+    assert f"The base is {base}, as evaluated" in made.notes[1]
+
+
+def test_equal_answers_have_an_interval():
+    """[+0.000, +0.000] of twenty problems says that two policies are equal, which no twenty problems can."""
+    same = {30: [False] * 20}
+    runs = [result(m, [0.0], total=20, answers=same) for m in ("grpo", "sa-ah-grpo")]
+    made = paper_tables.comparisons(family(*runs))
+    assert made.rows[0][2:] == ["+0.000", "[-0.139, +0.139]", "1.000", "McNemar, no answer differs"]
+    assert any("exact bound" in note for note in made.notes)
+
+
 @pytest.mark.parametrize("number,source", [(6, LARGE), (7, SMALL)])
 def test_tables_6_and_7_cell_by_cell(number, source):
     """Five digits of KL, two of f, none of length; no Pass@1 before the first checkpoint."""

@@ -64,7 +64,7 @@ def test_holds_every_section_with_both_sources(page):
         assert f"<h2 id='{name.lower()}'>{name}</h2>" in page and f"href='#{name.lower()}'" in page
     captions = re.findall(r"<b>Table \d: [^<]*</b>", page)
     assert any("paper: Qwen" in c for c in captions) and any("measured: micro-s" in c for c in captions)
-    for text in ("micro-s-30steps-a0.5", "paired", "undecidable", "positive rollout", "why it matters"):
+    for text in ("micro-s-30steps-a0.5", "paired", "undecidable", "positive rollout", "Why it matters"):
         assert text in page
 
 

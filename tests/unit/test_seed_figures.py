@@ -169,7 +169,8 @@ def test_the_command_draws_comparisons_and_the_same_bytes_again(tmp_path, capsys
         contents.append({path.name: path.read_bytes() for path in (tmp_path / out / "seeds").iterdir()})
     assert contents[0] == contents[1]
     name = "micro-s-150steps-a0.5"
-    names = [f"{kind}-{name}.{ending}" for kind in ("seeds", "profiles", "summary") for ending in ("png", "svg")]
+    endings = ("png", "svg", "pdf")
+    names = [f"{kind}-{name}.{ending}" for kind in ("seeds", "profiles", "summary") for ending in endings]
     assert set(contents[0]) == {*names, *(f"seeds-{name}.{ending}" for ending in ("md", "csv", "tex"))}
     page = contents[0][f"seeds-{name}.md"].decode()
     assert "150 steps, seeds 0, 1" in page.splitlines()[0] and "at least 6 seeds are needed" in page.splitlines()[-1]

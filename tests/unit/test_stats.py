@@ -157,7 +157,16 @@ def test_answers_must_pair(first, second):
 
 
 def test_the_same_answers_do_not_differ():
-    assert stats.paired([True, False], [True, False]) == stats.Difference(0.0, 0.0, 0.0, 1.0)
+    same = stats.paired([True, False], [True, False])
+    assert (same.estimate, same.p_value) == (0, 1)
+
+
+@pytest.mark.parametrize("count,bound", [(20, 0.139), (500, 0.006)])
+def test_equal_answers_do_not_show_that_two_policies_are_equal(count, bound):
+    """0 of 20 against 0 of 20 was printed as a difference of [+0.000, +0.000]: twenty problems cannot know that."""
+    same = stats.paired([False] * count, [False] * count)
+    assert (same.low, same.high) == pytest.approx((-bound, bound), abs=5e-4)
+    assert (1 - same.high) ** count == pytest.approx(0.05)
 
 
 @pytest.mark.parametrize("rate,total", [(0.66, 500), (0.3, 200)])
