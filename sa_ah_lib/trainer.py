@@ -14,6 +14,7 @@ import torch
 
 from sa_ah_lib import rules
 from sa_ah_lib.upstream.decoding import check_padding
+from sa_ah_lib.upstream.diagnostics import from_sums, micro_batch_sums
 from sa_ah_lib.upstream.entropy_tap import EntropyTap
 from sa_ah_lib.upstream.hooks import (
     BATCH_KEYS,
@@ -29,19 +30,10 @@ from sa_ah_lib.upstream.versions import remedy
 from sa_ah_lib.weighting import (
     DENOMINATORS,
     check_top_k,
-    discounted_rollouts,
     group_normalized,
-    horizon_weights,
 )
 
 GROUP_KEY, REWARD_KEY = "rollout_group", "rollout_reward"
-# Sums over completion tokens, rollouts and groups, from which every diagnostic of Table 6 is a ratio.
-SUMS = (
-    "tokens", "entropy", "weight", "negative_tokens", "negative_weight",
-    "discounted_tokens", "discounted_weight", "target_weight",
-    "rollouts", "negative_rollouts", "groups", "silenced_groups", "group_std",
-    "group_mean", "group_mean_squared", "group_variance",
-)  # fmt: skip
 
 
 def sa_ah_trainer_class(base=None):
@@ -207,66 +199,26 @@ class TokenWeighted(PrivateHooks):
         output[REWARD_KEY] = rewards
         return output
 
-    @torch.no_grad()
     def _accumulate(self, rollouts):
-        mask = rollouts["mask"].float()
-        negative = rollouts["advantages"] < 0
-        _, group = rollouts["groups"].unique(return_inverse=True)
-        by_group = [rollouts["rewards"][group == g] for g in range(int(group.max()) + 1)]
-        spread = torch.stack([r.std() if len(r) > 1 else torch.zeros_like(r[0]) for r in by_group])  # (groups,)
-        means = torch.stack([r.mean() for r in by_group]).double()  # (groups,)
-        weighted, negative_mask = rollouts["weights"] * mask, mask * negative[:, None]
-        discounted_mask = mask * discounted_rollouts(rollouts["advantages"], self.scope)[:, None]
-        target = horizon_weights(rollouts["entropy"], rollouts["mask"], self.alpha) * discounted_mask
-        sums = [
-            mask.sum(), (rollouts["entropy"] * mask).sum(), weighted.sum(),
-            negative_mask.sum(), (weighted * negative_mask).sum(),
-            discounted_mask.sum(), (weighted * discounted_mask).sum(), target.sum(),
-            torch.tensor(float(len(negative))), negative.sum(), torch.tensor(float(len(by_group))),
-            (spread < self.reward_threshold).sum(), spread.sum(),
-            means.sum(), means.square().sum(), spread.square().sum(),
-        ]  # fmt: skip
-        sums = torch.stack([s.to(mask.device, torch.float64) for s in sums])
-        self._sums = sums if self._sums is None else self._sums + sums
+        new = micro_batch_sums(rollouts, self.alpha, self.scope, self.reward_threshold)
+        self._sums = {name: value + self._sums[name] for name, value in new.items()} if self._sums else new
 
-    def diagnostics(self):
+    def diagnostics(self) -> dict[str, float | None]:
         """Table 6's columns since the last log, over all processes and micro-batches; empties the sums.
 
         Returns:
-            dict of floats: ``sa_ah/entropy`` (mean normalised entropy of tokens, [0, 1]), ``sa_ah/weight`` and
-            ``sa_ah/weight_negative`` (mean weight of all tokens, and of those of negative-advantage rollouts, 0
-            when there are none), ``sa_ah/weight_discounted`` and ``sa_ah/weight_target`` (mean weight of the tokens of
-            rollouts in scope, and what Eq. 5 would give them: a control's two agree), ``sa_ah/negative_fraction`` (of
-            rollouts, [0, 1]), ``sa_ah/silenced_fraction`` (of
-            groups below the reward threshold), ``sa_ah/reward_group_std`` (mean within-group standard deviation),
-            ``sa_ah/reward_within_variance`` (mean within-group variance), ``sa_ah/reward_between_variance`` (variance
-            of the group means; None for a single group), ``sa_ah/effective_horizon`` (tokens, 1 / (alpha * mean
-            entropy); None unless alpha > 0).
+            {key: value} as ``upstream.metrics`` says, for every key of the trainer's own but ``sa_ah/tap_difference``.
         """
-        sums = dict(zip(SUMS, self.accelerator.reduce(self._sums, reduction="sum").tolist(), strict=True))
+        # One tensor, so that several processes talk once.
+        values = self.accelerator.reduce(torch.stack(list(self._sums.values())), reduction="sum")
+        sums = dict(zip(self._sums, values.tolist(), strict=True))
         self._sums = None
-        ratio = lambda part, whole: sums[part] / sums[whole] if sums[whole] else 0.0  # noqa: E731
-        entropy, groups = ratio("entropy", "tokens"), sums["groups"]
-        scatter = sums["group_mean_squared"] - sums["group_mean"] ** 2 / groups
-        return {
-            "sa_ah/entropy": entropy,
-            "sa_ah/weight": ratio("weight", "tokens"),
-            "sa_ah/weight_negative": ratio("negative_weight", "negative_tokens"),
-            "sa_ah/weight_discounted": ratio("discounted_weight", "discounted_tokens"),
-            "sa_ah/weight_target": ratio("target_weight", "discounted_tokens"),
-            "sa_ah/negative_fraction": ratio("negative_rollouts", "rollouts"),
-            "sa_ah/silenced_fraction": ratio("silenced_groups", "groups"),
-            "sa_ah/reward_group_std": ratio("group_std", "groups"),
-            "sa_ah/reward_within_variance": ratio("group_variance", "groups"),
-            "sa_ah/reward_between_variance": max(0.0, scatter) / (groups - 1) if groups > 1 else None,
-            "sa_ah/effective_horizon": 1 / (self.alpha * entropy) if self.alpha > 0 and entropy > 0 else None,
-        }
+        return from_sums(sums, self.alpha)
 
     def log(self, logs, start_time=None):
         # An evaluation between two training logs must not take their sums.
         if self._sums is not None and self.model.training:
             logs.update(self.diagnostics())
             if self._tap and not self._tap_logged and self._tap.difference is not None:
-                # Once: how far the tap's entropies are from the loss's own, as a share of their mean.
                 logs["sa_ah/tap_difference"], self._tap_logged = self._tap.difference, True
         super().log(logs, start_time)

@@ -10,6 +10,7 @@ from sa_ah_lib.analysis.table import Html, html_table
 from sa_ah_lib.config import METHOD_LABELS
 from sa_ah_lib.rewards import reward_parts
 from sa_ah_lib.train.runlog import read_summary
+from sa_ah_lib.upstream.metrics import METRICS
 
 _RUN_NAMES = {"scale": "scale", "model": "model", "method": "method", "alpha": "α", "seed": "seed", "steps": "steps"}
 _ENTROPY, _WEIGHT = "213,94,0", "0,114,178"
@@ -40,15 +41,14 @@ def pass_at_1_table(*runs):
 
 def diagnostics_table(run):
     """Table 6's columns at every evaluated step of one run."""
-    columns = [
-        ("reward", "mean reward"), ("reward_std", "± std"), ("kl", "KL"), ("sa_ah/entropy", "mean H"),
-        ("sa_ah/weight", "mean w"), ("sa_ah/weight_negative", "mean w, negative"),
-        ("sa_ah/negative_fraction", "f negative"), ("completions/mean_length", "length"),
-        ("grad_norm", "grad norm"), ("sa_ah/effective_horizon", "horizon (tokens)"),
-    ]  # fmt: skip
+    columns = [METRICS[key] for key in (
+        "reward", "reward_std", "kl", "sa_ah/entropy", "sa_ah/weight", "sa_ah/weight_negative",
+        "sa_ah/negative_fraction", "completions/mean_length", "grad_norm", "sa_ah/effective_horizon",
+    )]  # fmt: skip
     steps = {step for step in run.pass_at_1 if step} | ({run.train[0]["step"]} if run.train else set())
-    rows = [[r["step"], *(_number(r.get(key)) for key, _ in columns)] for r in run.train if r["step"] in steps]
-    return html_table(["step", *(label for _, label in columns)], rows)
+    shown = [row for row in run.train if row["step"] in steps]
+    rows = [[row["step"], *(metric.written(row.get(metric.key)) for metric in columns)] for row in shown]
+    return html_table(["step", *(metric.column for metric in columns)], rows)
 
 
 def before_and_after(run, count=3):
@@ -191,7 +191,3 @@ def _short(value):
     """Three decimals without a leading zero: .984, 1, 1.25."""
     text = f"{value:.3f}".rstrip("0").rstrip(".")
     return re.sub(r"^(-?)0\.", r"\1.", text)
-
-
-def _number(value):
-    return "—" if value is None else f"{value:.4g}"

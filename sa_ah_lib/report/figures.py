@@ -17,6 +17,7 @@ from sa_ah_lib.analysis.rounding import DRAWN
 from sa_ah_lib.config import METHOD_LABELS
 from sa_ah_lib.report import figure_data, schematic
 from sa_ah_lib.report.figure_data import running
+from sa_ah_lib.upstream.metrics import METRICS
 
 STYLE = Path(__file__).with_name("paper.mplstyle")
 WIDTHS = {"single": 3.3, "double": 6.9}
@@ -120,7 +121,7 @@ def plot_reward(rows, ax, window=9):
         ax.plot(steps[middle], smooth, label=label, **line)
         ax.fill_between(steps[middle], smooth - band, smooth + band, color=style["color"], alpha=0.10, linewidth=0)
     smoothed = f" ({window}-step means)" if longest >= 3 * window else ""
-    ax.set(xlabel=f"training step{smoothed}", ylabel="mean reward ± std")
+    ax.set(xlabel=f"training step{smoothed}", ylabel=f"{METRICS['reward'].axis} ± std")
     _legend_above(ax, columns=1)
     return ax
 
@@ -130,12 +131,12 @@ def plot_entropy_and_weight(rows, axes):
     marker = {"marker": "."} if len(rows) < 30 else {}
     steps = [row["step"] for row in rows]
     axes[0].plot(steps, [row["entropy"] for row in rows], color="#0072B2", **marker)
-    axes[0].set(ylabel="mean H / log V", ylim=(0, None))
+    axes[0].set(ylabel=METRICS["sa_ah/entropy"].axis, ylim=(0, None))
     axes[1].plot(steps, [row["weight"] for row in rows], color="#009E73", label="all rollouts", **marker)
     # 0 stands for "no negative rollout at this step", which is not a weight.
     negative = [(row["step"], row["weight_negative"]) for row in rows if row["negative_fraction"]]
     axes[1].plot(*zip(*negative, strict=True), color="#D55E00", linestyle="--", label="negative rollouts", **marker)
-    axes[1].set(xlabel="training step", ylabel="mean weight", ylim=(0, 1.05))
+    axes[1].set(xlabel="training step", ylabel=METRICS["sa_ah/weight"].axis, ylim=(0, 1.05))
     axes[0].tick_params(labelbottom=False)
     _legend_above(axes[1])
     return axes
@@ -210,17 +211,12 @@ def overview(family, sweep=False):
 
 def diagnostics(result):
     """Four panels of one run: reward, normalised entropy, mean weights, KL; a figure 6.9 in wide."""
-    panels = [
-        ("reward", "mean reward (max 7.5)"),
-        ("sa_ah/entropy", "mean entropy / log V"),
-        ("sa_ah/weight", "mean token weight"),
-        ("kl", "mean KL (nats a token)"),
-    ]
+    panels = ("reward", "sa_ah/entropy", "sa_ah/weight", "kl")
     with styled():
         figure, axes = plt.subplots(2, 2, figsize=(WIDTHS["double"], 3.8), layout="constrained")
-        for ax, (key, label) in zip(axes.flat, panels, strict=True):
+        for ax, key in zip(axes.flat, panels, strict=True):
             ax.plot(*result.curve(key), color="#0072B2", linewidth=0.9, label="all rollouts")
-            ax.set(xlabel="training step", ylabel=label)
+            ax.set(xlabel="training step", ylabel=METRICS[key].axis)
             ax.ticklabel_format(axis="y", useOffset=False)
         steps, negative = result.curve("sa_ah/weight_negative")
         axes[1, 0].plot(steps, negative, color="#D55E00", linewidth=0.9, linestyle="--", label="negative rollouts")

@@ -9,6 +9,7 @@ from sa_ah_lib.analysis.table import DASH, PLUS_MINUS, Table
 from sa_ah_lib.config import METHOD_LABELS, RunConfig
 from sa_ah_lib.paper.claims import compare
 from sa_ah_lib.paper.printed import BOLD, HYPERPARAMETERS, PARTIAL, PROBLEMS, RAW_BASE
+from sa_ah_lib.upstream.metrics import METRICS
 
 
 def hyperparameters(families):
@@ -106,17 +107,17 @@ def diagnostics(family):
     if not result.train:
         raise MissingData(f"the training log of SA-AH-GRPO on {family.model}")
     wanted = {result.train[0]["step"], *result.pass_at_1}
-    columns = [
-        ("kl", ".5f"), ("sa_ah/entropy", ".4f"), ("sa_ah/weight", ".3f"), ("sa_ah/weight_negative", ".3f"),
-        ("sa_ah/negative_fraction", ".2f"), ("completions/mean_length", ".0f"),
-    ]  # fmt: skip
+    columns = [METRICS[key] for key in (
+        "kl", "sa_ah/entropy", "sa_ah/weight", "sa_ah/weight_negative", "sa_ah/negative_fraction",
+        "completions/mean_length",
+    )]  # fmt: skip
     rows = []
     for row in [row for row in result.train if row["step"] in wanted]:
-        reward = PLUS_MINUS.join(_number(row.get(key), ".3f") for key in ("reward", "reward_std"))
-        values = [_number(row.get(key), form) for key, form in columns]
+        reward = PLUS_MINUS.join(METRICS[key].written(row.get(key)) for key in ("reward", "reward_std"))
+        values = [metric.written(row.get(metric.key)) for metric in columns]
         rows.append([str(row["step"]), _rate(result.pass_at_1.get(row["step"])), reward, *values])
     number = 6 if family.is_large else 7
-    header = ["Step", "Pass@1", "r̄", "KL", "H̄", "w̄", "w̄₋", "f₋", "len"]
+    header = ["Step", "Pass@1", METRICS["reward"].column, *(metric.column for metric in columns)]
     notes = (
         "r̄: mean reward of the step's rollouts ± their standard deviation. KL: mean over tokens, in nats. H̄: mean "
         "normalised entropy. w̄: mean weight of all tokens; w̄₋: of the tokens of rollouts with a negative advantage, "

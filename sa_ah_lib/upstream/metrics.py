@@ -13,7 +13,7 @@ class Metric:
 
     Attributes:
         key: in ``train.jsonl``. column: its heading where a table shows it. unit: with its range where it has one.
-        meaning: one sentence. form: how a table writes it.
+        meaning: one sentence. form: how a table writes it. axis: a figure's label, where one draws it.
         ratio: names of the two sums of a step that it is the ratio of (0 where the second is 0); None where TRL logs
             it, or the trainer computes it otherwise.
     """
@@ -24,12 +24,20 @@ class Metric:
     meaning: str
     form: str = ".4g"
     ratio: tuple[str, str] | None = None
+    axis: str = ""
+
+    def written(self, value: float | None) -> str:
+        """A value as tables write it; a dash where there is none."""
+        return "—" if value is None else format(value, self.form)
 
 
 METRICS = {
     metric.key: metric
     for metric in (
-        Metric("reward", "r̄", "points, -1 to 7.5", "Mean total reward of the step's rollouts.", ".3f"),
+        Metric(
+            "reward", "r̄", "points, -1 to 7.5", "Mean total reward of the step's rollouts.", ".3f",
+            axis="mean reward",
+        ),
         Metric("reward_std", "± std", "points", "Standard deviation of the total reward over those rollouts.", ".3f"),
         Metric(
             "rewards/<part>/mean", "reward part", "points",
@@ -38,15 +46,15 @@ METRICS = {
         Metric(
             "kl", "KL", "nats per token",
             "Mean KL from the reference policy. Under Unsloth's trainer on a GPU: the mean over rollouts of each one's "
-            "mean.", ".5f",
+            "mean.", ".5f", axis="mean KL (nats per token)",
         ),
         Metric(
             "sa_ah/entropy", "H̄", "share of log V, 0 to 1", "Mean over tokens of the normalised entropy (Eq. 3).",
-            ".4f", ("entropy", "tokens"),
+            ".4f", ("entropy", "tokens"), "mean H / log V",
         ),
         Metric(
             "sa_ah/weight", "w̄", "weight", "Mean token weight over all rollouts (Eq. 5 and 8).", ".3f",
-            ("weight", "tokens"),
+            ("weight", "tokens"), "mean weight",
         ),
         Metric(
             "sa_ah/weight_negative", "w̄₋", "weight",
@@ -88,14 +96,20 @@ METRICS = {
             "1 / (alpha x mean entropy): after so many tokens the weight has fallen to 1/e. None unless alpha > 0.",
             ".0f",
         ),
+        Metric(
+            "sa_ah/tap_difference", "tap", "share of the mean entropy",
+            "How far the rebuilt top-K entropies are from the loss's own, as a share of their mean; first line of a "
+            "top-K run.", ".1e",
+        ),
         Metric("completions/mean_length", "len", "tokens", "Mean length of the step's completions.", ".0f"),
         Metric("clip_ratio/region_mean", "clipped", "share", "Share of tokens whose ratio was clipped.", ".3f"),
         Metric("grad_norm", "grad norm", "", "Norm of the gradient before it is clipped.", ".3g"),
         Metric("learning_rate", "rate", "", "Learning rate of the step.", ".2e"),
-        Metric("step_time", "s a step", "seconds", "Time of the step.", ".2f"),
+        Metric("step_time", "s per step", "seconds", "Time of the step.", ".2f"),
     )
 }  # fmt: skip
 """{key: Metric}, in the order of the glossary."""
 
-SUMS = tuple(dict.fromkeys(name for metric in METRICS.values() for name in metric.ratio or ()))
-"""Names of what a training step adds up over tokens, rollouts and groups, for the ratios."""
+_BETWEEN = ("group_mean", "group_mean_squared")  # the variance between groups is made of them
+SUMS = tuple(dict.fromkeys([name for metric in METRICS.values() for name in metric.ratio or ()])) + _BETWEEN
+"""Names of what a training step adds up over tokens, rollouts and groups."""

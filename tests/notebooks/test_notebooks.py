@@ -75,7 +75,7 @@ def test_01_evaluates_the_untouched_model(runs):
 @pytest.mark.parametrize("name", ["02_grpo", "03_ah_grpo", "04_sa_ah_grpo"])
 def test_a_method_notebook_trains_and_shows_its_run(runs, name):
     text = shown(execute(name, runs, SCALE="micro-s", OVERRIDES=SMOKE))
-    wanted = ["mean w, negative", "adapter_model.safetensors", "differs from the paper", "became right", "entropy, "]
+    wanted = ["w̄₋", "adapter_model.safetensors", "differs from the paper", "became right", "entropy, "]
     for expected in [*wanted, "the trained model answers", "peak memory of the process", "step 2 of 2: reward"]:
         assert expected in text
 

@@ -21,6 +21,7 @@ from sa_ah_lib.upstream.hooks import (  # noqa: E402
     UpstreamChangedError,
     check_instance,
 )
+from sa_ah_lib.upstream.metrics import METRICS, SUMS  # noqa: E402
 from sa_ah_lib.weighting import DENOMINATORS, SCOPES, group_normalized  # noqa: E402
 
 pytestmark = pytest.mark.skipif(
@@ -250,7 +251,7 @@ def test_a_loss_without_a_token_does_not_count_as_the_check(build):
 
 
 def test_the_loss_leaves_no_hook_and_no_graph_behind(build):
-    """A hook a step, or a graph kept by the diagnostics, grows memory until the run dies."""
+    """A hook per step, or a graph kept by the diagnostics, grows memory until the run dies."""
     for top_k in (None, TOP_K):
         made = build(entropy_top_k=top_k)
         tiny.loss_and_gradients(made, tiny.micro_batch())
@@ -437,6 +438,23 @@ def test_a_training_step_logs_table_6(build):
     assert 0 < by_hand["sa_ah/negative_fraction"] < 1 and by_hand["sa_ah/weight_negative"] < 1
 
 
+@pytest.mark.parametrize("top_k", [TOP_K, None])
+def test_every_logged_key_of_ours_is_in_the_table_of_metrics(build, top_k):
+    """Tables, axes and the glossary are made from the table: a key that it lacks has no unit and no meaning."""
+    made = build(reward_threshold=0.0, entropy_top_k=top_k)
+    made.train()
+    logged = {key for row in made.state.log_history for key in row if key.startswith("sa_ah/")}
+    once = set() if top_k else {"sa_ah/tap_difference"}
+    assert logged == {key for key in METRICS if key.startswith("sa_ah/")} - once
+
+
+def test_every_sum_of_a_ratio_is_made_and_no_other(build):
+    """A sum that no metric uses costs a reduction; one that is missing stops the first log of a run."""
+    made = build()
+    made.compute_loss(made.model, tiny.micro_batch())
+    assert made._sums.keys() == set(SUMS)
+
+
 def test_the_tap_s_difference_is_logged_once_and_only_where_there_is_a_tap(build):
     """How well the hidden states fit the loss on a card nobody here has seen: a number, not only a check."""
     for top_k, wanted in ((TOP_K, 1), (None, 0)):
@@ -471,13 +489,13 @@ def test_evaluation_does_not_enter_the_training_diagnostics(build):
     """eval_loss between two logs would be counted into Table 6, or take the sums away."""
     made = build()
     made.compute_loss(made.model, tiny.micro_batch())
-    kept = made._sums.clone()
+    kept = dict(made._sums)
     made.model.eval()
     made.compute_loss(made.model, tiny.micro_batch(seed=3))
     logs = {}
     made.log(logs)
     assert not any(key.startswith("sa_ah/") for key in logs)
-    assert torch.equal(made._sums, kept)
+    assert made._sums == kept
     made.model.train()
     made.log(logs)
     assert logs["sa_ah/entropy"] > 0 and made._sums is None

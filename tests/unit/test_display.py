@@ -85,9 +85,9 @@ def test_diagnostics_at_the_evaluated_steps(write):
     train = [{"step": step, **full, "sa_ah/effective_horizon": 66.6 if step == 2 else None} for step in (1, 2, 3)]
     run = write(train=train, eval=[evaluated(step, 0, True) for step in (0, 2)])
     page = display.diagnostics_table(run)
-    values = ["2.5", "0.5", "0.001234", "0.03", "0.6", "0.4", "0.25", "40", "0.1"]
-    assert cells(page) == [["1", *values, "—"], ["2", *values, "66.6"]]
-    assert cells(page, "th")[0][:4] == ["step", "mean reward", "± std", "KL"] and len(cells(page, "th")[0]) == 11
+    values = ["2.500", "0.500", "0.00123", "0.0300", "0.600", "0.400", "0.25", "40", "0.1"]
+    assert cells(page) == [["1", *values, "—"], ["2", *values, "67"]]
+    assert cells(page, "th")[0][:4] == ["step", "r̄", "± std", "KL"] and len(cells(page, "th")[0]) == 11
 
 
 def test_diagnostics_of_a_run_without_training(write):

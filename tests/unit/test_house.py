@@ -33,7 +33,8 @@ LEVELS = (
 LIGHT_ROOMS = {"rulebook", "analysis", "paper", "report", "sweep"}
 LIGHT = {m for m in MODULES if m.split(".")[0] in LIGHT_ROOMS}
 LIGHT |= {"config", "rewards", "train.data", "train.disk", "train.resume", "train.reuse", "train.runlog"}
-LIGHT |= {"train.progress", "train.scales", "upstream.settings", "upstream.versions", "upstream.machine"}
+LIGHT |= {"train.progress", "train.scales", "upstream.metrics"}
+LIGHT |= {"upstream.settings", "upstream.versions", "upstream.machine"}
 
 
 def room(module):
