@@ -10,6 +10,6 @@ rollouts of a group, i and k rollouts of one group.
 """
 
 from sa_ah_lib.rulebook import ours, published  # noqa: F401
-from sa_ah_lib.rulebook.record import INPUTS, RECORDS, Record, add, get
+from sa_ah_lib.rulebook.record import DENOMINATORS, INPUTS, RECORDS, SCOPES, Record, add, get
 
-__all__ = ["INPUTS", "RECORDS", "Record", "add", "get"]
+__all__ = ["DENOMINATORS", "INPUTS", "RECORDS", "SCOPES", "Record", "add", "get"]

@@ -2,13 +2,12 @@
 
 import math
 
-from sa_ah_lib.rulebook.record import Record, add
+from sa_ah_lib.rulebook.record import SCOPES, Record, add
 
 _ENTROPY = ("entropy", "mask", "advantages")
 _MATCHED = (*_ENTROPY, "groups")
 _SCOPED = {"alpha": 0.5, "scope": "negative"}
-_SCOPES = ("none", "all", "negative", "positive")
-_RANGES = {"scope": _SCOPES, "alpha": (0.0, math.inf)}  # a control only discounts
+_RANGES = {"scope": SCOPES, "alpha": (0.0, math.inf)}  # a control only discounts
 _GRPO = {"alpha": 0.0}
 _MATCH = (
     "The strength c is solved in every group, so that the mean weight of the discounted tokens is the one that Eq. 5 "
@@ -29,7 +28,7 @@ add(
     Record(
         name="cumulative", label="Cumulative entropy (GRPO, AH-GRPO, SA-AH-GRPO, mirror)", source="2606.05434",
         equation=r"\exp\left(-\alpha \sum_{s \le t} H_s / \log V\right) \text{ on rollouts in scope, else } 1",
-        inputs=_ENTROPY, denominator="group", defaults=_SCOPED, ranges={"scope": _SCOPES}, neutral=_GRPO,
+        inputs=_ENTROPY, denominator="group", defaults=_SCOPED, ranges={"scope": SCOPES}, neutral=_GRPO,
         checked="the paper, Eq. 3 to 9",
         limits="scope none is GRPO, all AH-GRPO, negative SA-AH-GRPO, positive its mirror",
     ),

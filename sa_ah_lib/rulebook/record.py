@@ -5,6 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+SCOPES = ("none", "all", "negative", "positive")
+"""The rollouts that the paper's rule and its controls discount, by the sign of the advantage."""
+
+DENOMINATORS = ("group", "batch", "sequence", "tokens")
+"""What a loss is divided by, see ``weighting.group_normalized``."""
+
 INPUTS = {
     "entropy": "(B, T), normalised to [0, 1] or in nats. Exact: free, the loss computes it. Top-K: one more pass of "
     "the LM head in chunks, without gradients",
@@ -30,7 +36,7 @@ class Record:
         source: arXiv id, or "this project".
         equation: the weight in LaTeX, without dollar signs.
         inputs: what it reads, keys of ``INPUTS``.
-        denominator: what its source divides the loss by, one of ``weighting.DENOMINATORS``.
+        denominator: what its source divides the loss by, one of ``DENOMINATORS``.
         defaults: {parameter: default}.
         ranges: {parameter: (least, largest)} of numbers, {parameter: choices} of strings; others are free.
         neutral: {parameter: value} at which the rule is GRPO; None where there is no such value.

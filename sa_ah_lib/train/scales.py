@@ -2,8 +2,7 @@
 
 import importlib.util
 
-from sa_ah_lib.config import SCALES
-from sa_ah_lib.config_ranges import check_choice
+from sa_ah_lib.config import SCALES, check_choice
 
 
 def resolve_scale(scale):

@@ -42,7 +42,7 @@ def test_an_error_of_ours_is_its_message(shown):
 
 
 def test_its_traceback_is_one_cell_away(shown):
-    assert "Traceback" in shown["traceback"] and "config.py" in shown["traceback"]
+    assert "Traceback" in shown["traceback"] and "fields.py" in shown["traceback"]
 
 
 @pytest.mark.parametrize("name", ["reader's", "bug", "called"])

@@ -1,0 +1,66 @@
+"""The methods and scales that runs are made of: what each changes from the defaults, and what they are called."""
+
+LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+CONTROLS = {
+    "control-position": {"scope": "negative", "alpha": 0.5, "steps": 180, "rule": "position"},
+    "control-shuffled": {"scope": "negative", "alpha": 0.5, "steps": 180, "rule": "shuffled"},
+    "control-scalar": {"scope": "negative", "alpha": 0.5, "steps": 180, "rule": "scalar"},
+    "control-mirror": {"scope": "positive", "alpha": 0.5, "steps": 180},
+    "control-local": {"scope": "negative", "alpha": 0.5, "steps": 180, "rule": "local"},
+    "control-inverse": {"scope": "negative", "alpha": 0.5, "steps": 180, "rule": "inverse"},
+    "control-top-entropy": {"scope": "negative", "alpha": 0.5, "steps": 180, "rule": "top_entropy"},
+}
+"""SA-AH-GRPO with one part of its rule taken away, see ``rules.cumulative``; the mirror discounts successes."""
+
+METHODS = {
+    "zero-shot": {"scope": "none", "alpha": 0.0, "steps": 0},
+    "grpo": {"scope": "none", "alpha": 0.0, "steps": 150},
+    "ah-grpo": {"scope": "all", "alpha": 0.5, "steps": 150},
+    "sa-ah-grpo": {"scope": "negative", "alpha": 0.5, "steps": 180},
+    **CONTROLS,
+}
+"""The paper's base row and three methods (Section 4.3): which rollouts are discounted, how strongly, how long; and
+this project's controls."""
+
+METHOD_FIELDS = ("method", "scope", "alpha", "rule", "rule_parameters")
+"""What makes a method; all else is the setting it was run in."""
+
+METHOD_LABELS = {
+    "zero-shot": "Base (zero-shot)", "grpo": "GRPO", "ah-grpo": "AH-GRPO", "sa-ah-grpo": "SA-AH-GRPO",
+    "control-position": "Position decay", "control-shuffled": "Shuffled entropy", "control-scalar": "One scalar",
+    "control-mirror": "Mirror (successes)", "control-local": "Entropy, not cumulative",
+    "control-inverse": "Inverse entropy", "control-top-entropy": "Top-entropy mask",
+}  # fmt: skip
+
+BATCH_READINGS = {"table": 4, "log": 2}
+"""Prompts per optimizer step: Table 1 read literally, or as the paper's logged fractions imply (Table 6)."""
+
+_MICRO = {
+    "dataset": "micro",
+    "learning_rate": 2e-4,
+    "prompts_per_step": 8,
+    "num_generations": 8,
+    "gradient_accumulation_steps": 1,
+    "max_prompt_tokens": 64,
+    "max_completion_tokens": 96,
+    "eval_batch_size": 250,
+    "system_prompt": "none",
+}
+_WORKED = {**_MICRO, "max_completion_tokens": 112}
+SCALES = {
+    "micro-s": {**_MICRO, "model": "micro-s"},
+    "micro-l": {**_MICRO, "model": "micro-l"},
+    "micro-sum": {**_WORKED, "model": "micro-sum", "dataset": "micro-sum", "learning_rate": 1.2e-3},
+    "micro-legs": {**_WORKED, "model": "micro-legs", "dataset": "micro-legs"},
+    "smollm2": {
+        "model": "smollm2",
+        "dataset": "gsm_symbolic",
+        "prompts_per_step": 4,
+        "max_completion_tokens": 256,
+        "eval_batch_size": 16,
+    },
+    "qwen2.5-1.5b": {"model": "Qwen/Qwen2.5-1.5B-Instruct"},
+    "qwen2.5-3b": {"model": "Qwen/Qwen2.5-3B-Instruct"},
+}
+"""What each scale changes from Table 1. Every difference is shown beside the results (``differences``)."""
