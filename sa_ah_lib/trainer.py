@@ -29,6 +29,8 @@ from sa_ah_lib.upstream.hooks import (
 from sa_ah_lib.upstream.versions import remedy
 from sa_ah_lib.weighting import (
     DENOMINATORS,
+    check_name,
+    check_reward_threshold,
     check_top_k,
     group_normalized,
 )
@@ -89,10 +91,8 @@ class TokenWeighted(PrivateHooks):
         rule_parameters=None,
         **kwargs,
     ):
-        if denominator not in DENOMINATORS:
-            raise ValueError(f"denominator must be in {DENOMINATORS}. Got {denominator!r}.")
-        if not 0 <= reward_threshold < math.inf:
-            raise ValueError(f"reward_threshold must be at least 0 and finite. Got {reward_threshold}.")
+        check_name("denominator", denominator, DENOMINATORS)
+        check_reward_threshold(reward_threshold)
         self._rule = rules.find(rule)
         self.rule, self.rule_parameters = self._rule.record.name, dict(rule_parameters or {})
         self.alpha, self.scope = self._rule.strength(alpha, scope, self.rule_parameters)

@@ -85,8 +85,7 @@ def discounted_rollouts(advantages, scope):
     Raises:
         ValueError: an unknown scope, or NaN among the advantages.
     """
-    if scope not in SCOPES:
-        raise ValueError(f"scope must be one of {SCOPES}. Got {scope!r}.")
+    check_name("scope", scope, SCOPES)
     if torch.isnan(advantages).any():
         raise ValueError("advantages must be numbers. Got NaN; check what the reward functions return.")
     if scope in ("negative", "positive"):
@@ -135,6 +134,7 @@ def group_normalized(weights, mask, groups, denominator="group"):
         (B, T) float32, 0 on padding.
     """
     _check_pair("weights", weights, mask)
+    check_name("denominator", denominator, DENOMINATORS)
     if groups.shape != mask.shape[:1]:
         raise ValueError(f"groups must have shape ({mask.shape[0]},). Got {tuple(groups.shape)}.")
     mask = mask.float()
@@ -146,8 +146,6 @@ def group_normalized(weights, mask, groups, denominator="group"):
         return weighted * tokens / (mask.shape[0] * mask.sum(1, keepdim=True).clamp(min=1.0))
     if denominator == "batch":
         return weighted * tokens / _positive(weighted.sum())
-    if denominator != "group":
-        raise ValueError(f"denominator must be one of {DENOMINATORS}. Got {denominator!r}.")
     _, index = groups.unique(return_inverse=True)  # (B,)
     count = int(index.max()) + 1
     totals = weighted.new_zeros(count).index_add_(0, index, weighted.sum(1))  # (groups,)
@@ -205,6 +203,18 @@ def reference_loss(
     gaps = [ref_log_probs[i, t].double() - log_probs[i, t].double() for i in rollouts for t in tokens[i]]
     divergence = sum(torch.exp(gap) - gap - 1 for gap in gaps) / max(1, len(gaps))
     return -policy + beta * divergence
+
+
+def check_name(what, name, names):
+    """Raise ValueError where ``name`` is none of ``names``; it lists them."""
+    if name not in names:
+        raise ValueError(f"{what} must be one of {names}. Got {name!r}.")
+
+
+def check_reward_threshold(threshold):
+    """Raise ValueError where a reward threshold, in points, is negative or not finite."""
+    if not 0 <= threshold < math.inf:
+        raise ValueError(f"reward_threshold must be at least 0 and finite. Got {threshold}.")
 
 
 def check_top_k(top_k):

@@ -8,6 +8,7 @@ import torch
 from sa_ah_lib import rulebook
 from sa_ah_lib.rulebook import Record
 from sa_ah_lib.rules.batch import RolloutBatch
+from sa_ah_lib.weighting import check_name
 
 RULES: dict[str, "Rule"] = {}
 """{name: rule} of every rule that was registered."""
@@ -111,6 +112,5 @@ def find(wanted):
     """
     if isinstance(wanted, Rule):
         return wanted
-    if wanted not in RULES:
-        raise ValueError(f"rule must be one of {tuple(RULES)}. Got {wanted!r}.")
+    check_name("rule", wanted, tuple(RULES))
     return RULES[wanted]

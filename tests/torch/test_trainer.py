@@ -312,7 +312,7 @@ def test_top_k_beyond_the_vocabulary_needs_no_tap(build, top_k):
         ({"rule": "gtpo", "alpha": 0.5}, "'gtpo' does not take alpha and scope but .*bonus.* Got alpha 0.5"),
         ({"rule": "gtpo", "alpha": None, "rule_parameters": {"beta": 1}}, "'gtpo' has the parameters .* Got .'beta'."),
         ({"rule_parameters": {"bonus": 1}}, "rule 'cumulative' has the parameters .*alpha.* Got .'bonus'."),
-        ({"denominator": "token"}, "denominator must be in .*tokens.* Got 'token'"),
+        ({"denominator": "token"}, "denominator must be one of .*tokens.* Got 'token'"),
         ({"reward_threshold": -0.1}, "at least 0 and finite. Got -0.1"),
         ({"entropy_top_k": 0}, "at least 1, or None.* Got 0"),
         ({"config": {"top_entropy_quantile": 1.0}}, "below 1, or TRL never asks .* Got 1.0"),

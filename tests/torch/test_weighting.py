@@ -9,6 +9,7 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
+from sa_ah_lib import rulebook
 from sa_ah_lib.upstream.entropy_tap import hidden_state_entropy
 from sa_ah_lib.weighting import (  # noqa: E402
     DENOMINATORS,
@@ -371,6 +372,11 @@ ADVANTAGES = torch.zeros(2)
 def test_errors_say_what_was_expected_and_what_came(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_configuration_knows_the_names_that_the_weights_know():
+    """Configurations are checked without torch, by the rulebook's names: one more there would fail in training."""
+    assert (rulebook.SCOPES, rulebook.DENOMINATORS) == (SCOPES, DENOMINATORS)
 
 
 def test_every_scope_has_a_method_and_every_method_a_scope():
