@@ -110,6 +110,7 @@ test-older: $(OLDER)/.installed  ## the seam's tests on an older Unsloth and TRL
 
 lint: $(VENV)/.with-test
 	$(BIN)/ruff check .
+	$(BIN)/ty check
 
 lab: $(READY) $(NOTEBOOKS:%=lab/%.ipynb) lab/$(TABLES).ipynb  ## JupyterLab on copies of the notebooks, in lab/
 	$(BIN)/jupyter lab --notebook-dir . lab/$(firstword $(NOTEBOOKS)).ipynb

@@ -85,7 +85,7 @@ def extract_answer(text: str) -> float | None:
     return _value(last[0]) if last else None
 
 
-def gold_answer(answer: str | Real) -> float:
+def gold_answer(answer: str | float | Real) -> float:
     """The finite value of a gold answer: a number, a number string, or a GSM8K ``#### 18`` text.
 
     Raises ValueError unless exactly one finite number is found (after the last ``####``, if any).
@@ -95,8 +95,8 @@ def gold_answer(answer: str | Real) -> float:
         numbers = list(_NUMBER.finditer(answer.rpartition("####")[2]))
         value = _value(numbers[0]) if len(numbers) == 1 else None
     elif isinstance(answer, Real) and not isinstance(answer, bool):
-        # False for NaN, infinities and integers that float() would refuse.
-        value = float(answer) if abs(answer) <= sys.float_info.max else None
+        # False for NaN, infinities and integers that float() would refuse. Real's own stub lacks the comparison.
+        value = float(answer) if abs(answer) <= sys.float_info.max else None  # ty: ignore[unsupported-operator]
     if value is None:
         raise ValueError(
             "expected a gold answer that holds one finite number ('18' or a text ending in "
@@ -148,7 +148,9 @@ def _steps(text: str) -> float:
     return 0.1 if steps == 0 else 0.4 if steps <= 2 else 0.7 if steps <= 4 else 1.0
 
 
-def correctness_reward(completions, answer: Iterable | None = None, **kwargs) -> list[float]:
+def correctness_reward(
+    completions: Sequence[str | Sequence[dict]], answer: Iterable | None = None, **kwargs: object
+) -> list[float]:
     """r_correct in {-0.5, 0, 1.5, 4.0} (Sec. 3.4), against one gold answer per completion.
 
     4.0 for the gold answer, 1.5 within 10 % of it (a gold of 0 has no near answers), 0 for
@@ -166,7 +168,9 @@ def correctness_reward(completions, answer: Iterable | None = None, **kwargs) ->
     return [_correct(text, gold_answer(gold)) for text, gold in zip(texts, golds, strict=True)]
 
 
-def format_reward(completions, answer: Iterable | None = None, **kwargs) -> list[float]:
+def format_reward(
+    completions: Sequence[str | Sequence[dict]], answer: Iterable | None = None, **kwargs: object
+) -> list[float]:
     """r_format in {-0.5, 0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.5} (Sec. 3.4).
 
     -0.5 if any tag stands twice; 1.5 if all four stand once, in the order of `TAGS` (so the
@@ -177,7 +181,9 @@ def format_reward(completions, answer: Iterable | None = None, **kwargs) -> list
     return [_format(text) for text in _texts(completions)]
 
 
-def presence_reward(completions, answer: Iterable | None = None, **kwargs) -> list[float]:
+def presence_reward(
+    completions: Sequence[str | Sequence[dict]], answer: Iterable | None = None, **kwargs: object
+) -> list[float]:
     """r_present in {0, 0.3, 1.0} (Sec. 3.4): 1.0 for a solution opened and then closed.
 
     0.3 for one only opened (a closing tag before it does not count), else 0. Repeated tags are
@@ -187,7 +193,9 @@ def presence_reward(completions, answer: Iterable | None = None, **kwargs) -> li
     return [0.0 if block is None else 1.0 if block[1] else 0.3 for block in blocks]
 
 
-def steps_reward(completions, answer: Iterable | None = None, **kwargs) -> list[float]:
+def steps_reward(
+    completions: Sequence[str | Sequence[dict]], answer: Iterable | None = None, **kwargs: object
+) -> list[float]:
     """r_steps in {0, 0.1, 0.4, 0.7, 1.0} (Sec. 3.4), by calculation steps in the reasoning.
 
     0 for blank reasoning, 0.1 without a step, 0.4 up to 2 steps, 0.7 up to 4, 1.0 above.
@@ -208,7 +216,7 @@ def steps_reward(completions, answer: Iterable | None = None, **kwargs) -> list[
 REWARD_FUNCS = (correctness_reward, format_reward, presence_reward, steps_reward)
 
 
-def reward_parts(completion: str | Sequence[dict], answer: str | Real) -> dict[str, float]:
+def reward_parts(completion: str | Sequence[dict], answer: str | float | Real) -> dict[str, float]:
     """The parts of Eq. 10 for one completion, in the four functions' value sets.
 
     Raises ValueError for an unusable gold answer, TypeError for an unusable completion.
@@ -217,7 +225,7 @@ def reward_parts(completion: str | Sequence[dict], answer: str | Real) -> dict[s
     return {name: f([completion], [answer])[0] for name, f in zip(names, REWARD_FUNCS, strict=True)}
 
 
-def total_reward(completion: str | Sequence[dict], answer: str | Real) -> float:
+def total_reward(completion: str | Sequence[dict], answer: str | float | Real) -> float:
     """r of Eq. 10, a multiple of 0.1 in [-1.0, 7.5]; raises as `reward_parts`."""
     return round(sum(reward_parts(completion, answer).values()), 1)
 
@@ -234,8 +242,9 @@ def _text(completion: str | Sequence[dict]) -> str:
         return completion
     if isinstance(completion, (list, tuple)) and all(isinstance(m, dict) for m in completion):
         parts = [m.get("content") for m in completion if m.get("role", "assistant") == "assistant"]
-        if parts and all(isinstance(part, str) for part in parts):
-            return "\n".join(parts)
+        texts = [part for part in parts if isinstance(part, str)]
+        if parts and len(texts) == len(parts):
+            return "\n".join(texts)
     raise TypeError(
         "expected a string or a list like [{'role': 'assistant', 'content': '...'}] for each "
         f"completion, got {_shown(completion)}; decode ids and join content parts to text first"

@@ -9,6 +9,7 @@ Unsloth keep working.
 import math
 from contextlib import nullcontext
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -38,7 +39,7 @@ from sa_ah_lib.weighting import (
 GROUP_KEY, REWARD_KEY = "rollout_group", "rollout_reward"
 
 
-def sa_ah_trainer_class(base=None):
+def sa_ah_trainer_class(base: type | None = None) -> type:
     """The token-weighted subclass of ``base``, by default of ``trl.GRPOTrainer`` as it is at this call.
 
     Call it after ``import unsloth`` and after loading the model, so that Unsloth's generated trainer is the base.
@@ -109,21 +110,23 @@ class TokenWeighted(PrivateHooks):
         self._tap = EntropyTap(entropy_top_k, self.args.temperature) if tapped else None
         self._tap_logged = False
         self._micro_batch = None
-        self._sums = None
+        self._sums: dict[str, torch.Tensor] = {}
         self.last_rollouts = None
 
     @property
     def _policy(self):
         return self.accelerator.unwrap_model(self.model)
 
-    def token_weights(self, entropy, mask, advantages):
+    def token_weights(self, entropy: torch.Tensor, mask: torch.Tensor, advantages: torch.Tensor) -> torch.Tensor:
         """The rule: (B, T) weights from normalised entropies (B, T), the mask (B, T) and advantages (B,)."""
         batch, order = self.rollout_batch(entropy, mask, advantages)
         strength = {"alpha": self.alpha, "scope": self.scope} if self._rule.record.takes_scope else {}
         weights = self._rule(batch, **strength, **self.rule_parameters)
         return torch.ones_like(weights).scatter(1, order, weights)
 
-    def rollout_batch(self, entropy, mask, advantages):
+    def rollout_batch(
+        self, entropy: torch.Tensor, mask: torch.Tensor, advantages: torch.Tensor
+    ) -> tuple[rules.RolloutBatch, torch.Tensor]:
         """The micro-batch in training as ``rules.RolloutBatch``, and the columns of ``mask`` it comes from."""
         known = {key: self._micro_batch.get(key) for key in ("groups", "rewards", "nats", "sampled_ids", "log_probs")}
         return rules.left_aligned(
@@ -135,7 +138,7 @@ class TokenWeighted(PrivateHooks):
             gather=partial(rules.of_all_processes, self.accelerator),
         )  # fmt: skip
 
-    def get_high_entropy_mask(self, entropies, mask, threshold):
+    def get_high_entropy_mask(self, entropies: torch.Tensor, mask: torch.Tensor, threshold: float) -> torch.Tensor:
         """TRL's hook: entropies in nats (B, T) and the loss mask (B, T) in, the policy term's factors (B, T) out."""
         batch = self._micro_batch
         if batch is None:
@@ -156,7 +159,9 @@ class TokenWeighted(PrivateHooks):
             self._accumulate(self.last_rollouts)
         return group_normalized(weights, mask, batch["groups"], self.denominator)
 
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
         check_batch(inputs, (GROUP_KEY, REWARD_KEY))
         self._micro_batch = {key: inputs[key] for key in BATCH_KEYS}
         self._micro_batch |= {"groups": inputs[GROUP_KEY], "rewards": inputs[REWARD_KEY]}
@@ -184,7 +189,7 @@ class TokenWeighted(PrivateHooks):
         # As Unsloth packs them: by id, not by mask, which also hides the tokens of truncated completions.
         return ids != getattr(self.processing_class, "tokenizer", self.processing_class).pad_token_id
 
-    def rollouts_scored(self, output, rewards):
+    def rollouts_scored(self, output: dict[str, Any], rewards: torch.Tensor) -> dict[str, Any]:
         """Silence groups below the threshold, and put each row's group and reward beside TRL's own tensors."""
         advantages = output["advantages"]  # (B,)
         size = self.num_generations if self.model.training else self.num_generations_eval
@@ -212,12 +217,12 @@ class TokenWeighted(PrivateHooks):
         # One tensor, so that several processes talk once.
         values = self.accelerator.reduce(torch.stack(list(self._sums.values())), reduction="sum")
         sums = dict(zip(self._sums, values.tolist(), strict=True))
-        self._sums = None
+        self._sums = {}
         return from_sums(sums, self.alpha)
 
-    def log(self, logs, start_time=None):
+    def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
         # An evaluation between two training logs must not take their sums.
-        if self._sums is not None and self.model.training:
+        if self._sums and self.model.training:
             logs.update(self.diagnostics())
             if self._tap and not self._tap_logged and self._tap.difference is not None:
                 logs["sa_ah/tap_difference"], self._tap_logged = self._tap.difference, True

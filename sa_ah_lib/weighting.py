@@ -6,6 +6,8 @@ Every function here but ``reference_loss`` runs without gradients: a weight is a
 """
 
 import math
+from collections.abc import Collection
+from typing import Any
 
 import torch
 
@@ -14,7 +16,7 @@ DENOMINATORS = ("group", "batch", "sequence", "tokens")
 
 
 @torch.no_grad()
-def normalized_entropy(logits, top_k=500):
+def normalized_entropy(logits: torch.Tensor, top_k: int | None = 500) -> torch.Tensor:
     """Shannon entropy of a categorical distribution over log V (Eq. 3; Algorithm 1, line 8).
 
     Args:
@@ -34,15 +36,15 @@ def normalized_entropy(logits, top_k=500):
     log_probs = torch.log_softmax(logits.float(), dim=-1)  # (..., V)
     if torch.isnan(log_probs).any():
         raise ValueError("logits must be numbers that softmax can take. Got NaN; check the model's forward pass.")
-    if check_top_k(top_k) is not None and top_k < vocabulary:
-        log_probs = log_probs.topk(top_k, dim=-1, sorted=False).values  # (..., K)
+    if (k := check_top_k(top_k)) is not None and k < vocabulary:
+        log_probs = log_probs.topk(k, dim=-1, sorted=False).values  # (..., K)
     # xlogy-like guard: p = 0 gives log p = -inf, and its term of the sum is 0.
     terms = torch.where(log_probs == -math.inf, 0.0, log_probs.exp() * log_probs)
     return (-terms.sum(-1) / math.log(vocabulary)).clamp(0.0, 1.0)  # (...,)
 
 
 @torch.no_grad()
-def horizon_weights(entropy, mask, alpha):
+def horizon_weights(entropy: torch.Tensor, mask: torch.Tensor, alpha: float) -> torch.Tensor:
     """Cumulative horizon weight w_t = exp(-alpha * sum_{s<=t} H_s m_s), inclusive of t (Eq. 4 and 5).
 
     Args:
@@ -74,7 +76,7 @@ def horizon_weights(entropy, mask, alpha):
 
 
 @torch.no_grad()
-def discounted_rollouts(advantages, scope):
+def discounted_rollouts(advantages: torch.Tensor, scope: str) -> torch.Tensor:
     """Which rollouts a scope discounts, (B,) bool.
 
     Args:
@@ -94,7 +96,9 @@ def discounted_rollouts(advantages, scope):
 
 
 @torch.no_grad()
-def rollout_weights(entropy, mask, advantages, alpha, scope):
+def rollout_weights(
+    entropy: torch.Tensor, mask: torch.Tensor, advantages: torch.Tensor, alpha: float, scope: str
+) -> torch.Tensor:
     """The weights of one method: GRPO ("none"), AH-GRPO ("all", Eq. 6) or SA-AH-GRPO ("negative", Eq. 8).
 
     Args:
@@ -111,7 +115,9 @@ def rollout_weights(entropy, mask, advantages, alpha, scope):
 
 
 @torch.no_grad()
-def group_normalized(weights, mask, groups, denominator="group"):
+def group_normalized(
+    weights: torch.Tensor, mask: torch.Tensor, groups: torch.Tensor, denominator: str = "group"
+) -> torch.Tensor:
     """Fold the paper's denominator into the weights, for a loss that is sum(e * l * m) / sum(m).
 
     TRL's ``loss_type="bnpo"`` divides one token sum by the mask sum of the micro-batch. The returned e turns
@@ -153,9 +159,21 @@ def group_normalized(weights, mask, groups, denominator="group"):
 
 
 def reference_loss(
-    log_probs, old_log_probs, ref_log_probs, entropy, mask, advantages, groups,
-    *, alpha, scope, denominator="group", epsilon=0.2, beta=0.04, weights=None,
-):  # fmt: skip
+    log_probs: torch.Tensor,
+    old_log_probs: torch.Tensor,
+    ref_log_probs: torch.Tensor,
+    entropy: torch.Tensor,
+    mask: torch.Tensor,
+    advantages: torch.Tensor,
+    groups: torch.Tensor,
+    *,
+    alpha: float,
+    scope: str,
+    denominator: str = "group",
+    epsilon: float = 0.2,
+    beta: float = 0.04,
+    weights: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Eq. 2, 6 and 9 written out in float64, one token at a time: what the trainers are tested against.
 
     The policy term follows ``denominator``; the KL term is the k3 estimator averaged over the micro-batch's
@@ -205,19 +223,19 @@ def reference_loss(
     return -policy + beta * divergence
 
 
-def check_name(what, name, names):
+def check_name(what: str, name: str, names: Collection[str]) -> None:
     """Raise ValueError where ``name`` is none of ``names``; it lists them."""
     if name not in names:
         raise ValueError(f"{what} must be one of {names}. Got {name!r}.")
 
 
-def check_reward_threshold(threshold):
+def check_reward_threshold(threshold: float) -> None:
     """Raise ValueError where a reward threshold, in points, is negative or not finite."""
     if not 0 <= threshold < math.inf:
         raise ValueError(f"reward_threshold must be at least 0 and finite. Got {threshold}.")
 
 
-def check_top_k(top_k):
+def check_top_k(top_k: Any) -> int | None:
     """Return ``top_k`` if it is None or a whole number >= 1, else raise ValueError."""
     if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1):
         raise ValueError(f"top_k must be a whole number of at least 1, or None for the exact entropy. Got {top_k!r}.")

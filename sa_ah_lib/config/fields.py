@@ -47,9 +47,9 @@ class Setting:
         )
 
 
-def setting(default: Any, *declared: str, **limits: Any) -> Any:
+def setting(default: Any, meaning: str, unit: str = "", **limits: Any) -> Any:
     """A dataclass field with its default and its ``Setting``, whose arguments follow."""
-    return dataclasses.field(default=default, metadata={"setting": Setting(*declared, **limits)})
+    return dataclasses.field(default=default, metadata={"setting": Setting(meaning, unit, **limits)})
 
 
 def checked(field: dataclasses.Field, value: Any) -> Any:
@@ -58,7 +58,7 @@ def checked(field: dataclasses.Field, value: Any) -> Any:
     Raises:
         ValueError: another type, or a value out of range or none of the choices. A bool is no number.
     """
-    kinds = typing.get_args(field.type) or (field.type,)
+    kinds: tuple[Any, ...] = typing.get_args(field.type) or (field.type,)
     declared: Setting = field.metadata["setting"]
     if field.type is tuple:  # the rule itself knows its parameters, see own_parameters
         return value

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -94,7 +95,9 @@ def left_aligned(entropy, mask, advantages, *, groups, nats=None, sampled_ids=No
     """
     order = (~mask.bool()).long().argsort(dim=1, stable=True)
     given = {"entropy": entropy, "entropy_nats": nats, "completion_ids": sampled_ids, "log_probs": log_probs}
-    moved = {k: v if v is None else torch.where(mask.bool(), v, 0).gather(1, order) for k, v in given.items()}
+    moved: dict[str, Any] = {
+        k: v if v is None else torch.where(mask.bool(), v, 0).gather(1, order) for k, v in given.items()
+    }
     return RolloutBatch(**moved, mask=mask.gather(1, order), advantages=advantages, groups=groups, **rest), order
 
 

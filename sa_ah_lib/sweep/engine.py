@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 from sa_ah_lib.sweep.cell import Cell, now
 
@@ -52,9 +53,14 @@ def _connect(address, workers):
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
 
-    here = {"num_cpus": _cores(workers), "include_dashboard": False, "object_store_memory": OBJECT_STORE}
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+    here: dict[str, Any] = {
+        "num_cpus": _cores(workers),
+        "include_dashboard": False,
+        "object_store_memory": OBJECT_STORE,
+    }
     try:
-        ray.init(address, log_to_driver=False, logging_level="error", **(here if address == "local" else {}))
+        ray.init(address, **quiet, **(here if address == "local" else {}))
     except Exception as error:
         raise ConnectionError(f"Ray must start, or run at the address. Got {address!r}: {error}") from error
     return ray

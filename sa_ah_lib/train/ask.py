@@ -1,5 +1,6 @@
 """One question put to a trained model: its greedy answer, the reward's parts, and every token's entropy and weight."""
 
+from typing import Any
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,12 +38,12 @@ class Answer:
     trained: bool
 
     @property
-    def correct(self):
+    def correct(self) -> bool:
         """Whether the number is the gold one; False without one of them."""
         return self.gold is not None and answers_match(self.predicted, self.gold)
 
 
-def ask(run, question="", answer=""):
+def ask(run: Any, question: str = "", answer: str = "") -> Answer:
     """Load the run's trained model and let it answer one question, greedily, as in evaluation.
 
     Args:

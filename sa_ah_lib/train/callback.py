@@ -1,8 +1,13 @@
 """What a training run leaves behind step by step: the trainer's callback that logs, evaluates and samples rollouts."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from transformers import TrainerCallback
 
+from sa_ah_lib.config import RunConfig
 from sa_ah_lib.train import distributed, runlog
+from sa_ah_lib.train.data import Problem
 from sa_ah_lib.train.evaluation import evaluate, pass_at_1
 
 
@@ -17,11 +22,11 @@ class RunLogCallback(TrainerCallback):
         self.progress = progress
         self.trainer = None
 
-    def on_train_begin(self, args, state, control, **kwargs):
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         before = runlog.read_jsonl(self.log.directory / "train.jsonl") if self.log else []
         self.progress.begin(state.global_step, [row["reward"] for row in before if row["reward"] is not None])
 
-    def on_step_end(self, args, state, control, **kwargs):
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.progress.stepped(state.global_step)
         due = state.global_step % self.config.eval_every == 0 or state.global_step == self.config.steps
         if self.log and (due or state.global_step == 1):
@@ -30,7 +35,7 @@ class RunLogCallback(TrainerCallback):
         if due:
             self._evaluate(state, control)
 
-    def on_log(self, args, state, control, logs=None, **kwargs):
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         if self.log and logs and "reward" in logs:
             self.log.write("train", {"step": state.global_step, **logs})
             self.progress.stepped(state.global_step, logs["reward"])
@@ -55,7 +60,9 @@ class RunLogCallback(TrainerCallback):
         control.should_log = due
 
 
-def evaluate_together(loaded, problems, config, step, progress):
+def evaluate_together(
+    loaded: Any, problems: list[Problem], config: RunConfig, step: int, progress: Any
+) -> list[dict[str, Any]]:
     """``evaluate`` with the problems dealt out to the processes; each gets all rows, in the problems' order."""
     first, stride = distributed.index(), distributed.count()
     mine = problems[first::stride]
@@ -64,7 +71,7 @@ def evaluate_together(loaded, problems, config, step, progress):
     return sorted(distributed.gather(dealt), key=lambda row: row["problem"])
 
 
-def rollout_rows(rollouts, tokenizer, step):
+def rollout_rows(rollouts: Mapping[str, Any], tokenizer: Any, step: int) -> list[dict[str, Any]]:
     """One group of the last micro-batch as rows for completions.jsonl, the group whose rewards differ most.
 
     Each row: step, prompt, tokens (list of text), entropy (normalised) and weights (lists as long as tokens),
@@ -72,7 +79,7 @@ def rollout_rows(rollouts, tokenizer, step):
     """
     groups = rollouts["groups"].unique().tolist()
     spread = {g: rollouts["rewards"][rollouts["groups"] == g].std().item() for g in groups}
-    members = (rollouts["groups"] == max(groups, key=spread.get)).nonzero().flatten().tolist()
+    members = (rollouts["groups"] == max(groups, key=lambda g: spread[g])).nonzero().flatten().tolist()
     rows = []
     for i in members:
         # Unsloth shifts rows when it packs them, so tokens are matched by order, not by column.

@@ -4,9 +4,12 @@ import hashlib
 import json
 import os
 import random
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from sa_ah_lib.config import RunConfig
 from sa_ah_lib.rewards import REASONING_END, REASONING_START, SOLUTION_END, SOLUTION_START, gold_answer
 
 GSM8K = "openai/gsm8k"
@@ -45,22 +48,22 @@ class Splits:
     source: str
 
     @property
-    def sha256(self):
+    def sha256(self) -> str:
         return sha256_of(self.train + self.evaluation)
 
     @property
-    def record(self):
+    def record(self) -> dict[str, str]:
         """What environment.json says of them under ``data``."""
         return {"source": self.source, "sha256": self.sha256}
 
 
-def sha256_of(problems):
+def sha256_of(problems: Sequence[Any]) -> str:
     """SHA-256 of problems: of their questions, answers and order."""
     rows = [[problem.question, problem.answer] for problem in problems]
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
-def load(config, data_dir=None):
+def load(config: RunConfig, data_dir: str | Path | None = None) -> Splits:
     """The problems of ``config``: the same rows on every machine, none in both splits.
 
     Args:
@@ -90,7 +93,7 @@ def load(config, data_dir=None):
     return Splits(_sample(train, config.train_examples, config.data_seed, "training"), evaluation, source)
 
 
-def read_gsm8k(path):
+def read_gsm8k(path: str | Path) -> list[dict[str, Any]]:
     """Problems of one of GSM8K's own JSON-lines files, in file order.
 
     Raises:
@@ -113,7 +116,9 @@ def read_gsm8k(path):
     return problems
 
 
-def task_problems(task, split, count, exclude=(), seed=0, **settings):
+def task_problems(
+    task: str, split: str, count: int, exclude: Collection[str] = (), seed: int = 0, **settings: Any
+) -> Iterator[dict[str, Any]]:
     """``count`` distinct problems of a reasoning-gym task whose questions are not in ``exclude``.
 
     Args:
@@ -146,18 +151,18 @@ def task_problems(task, split, count, exclude=(), seed=0, **settings):
         raise ValueError(f"{split} examples of {task} must be at most {found}, as many as are distinct. Got {count}.")
 
 
-def messages(question, system_prompt="tags"):
+def messages(question: str, system_prompt: str = "tags") -> list[dict[str, str]]:
     """The chat messages of one question: "tags" puts the tag instructions first, "none" the question alone."""
     system = [{"role": "system", "content": SYSTEM_PROMPT}] if system_prompt == "tags" else []
     return [*system, {"role": "user", "content": question}]
 
 
-def prompt_rows(problems, config):
+def prompt_rows(problems: Sequence[Any], config: RunConfig) -> list[dict[str, Any]]:
     """Rows for TRL: conversational ``prompt``, gold ``answer``."""
     return [{"prompt": messages(p.question, config.system_prompt), "answer": p.answer} for p in problems]
 
 
-def split_seed(data_seed=123, warm_start=0):
+def split_seed(data_seed: int = 123, warm_start: int = 0) -> int:
     """What is added to ``TASK_SEEDS``: the paper's seed and the first warm start are the published split, 0.
 
     Others move past every split, or they would be the same list shifted.
@@ -165,7 +170,9 @@ def split_seed(data_seed=123, warm_start=0):
     return ((data_seed - 123) % 2**32 + 2**32 * warm_start) * 2 * TASK_SEEDS["train"]
 
 
-def held_out_items(task, evaluation, train, seed=0, **settings):
+def held_out_items(
+    task: str, evaluation: int, train: int, seed: int = 0, **settings: Any
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """(evaluation, train) reasoning-gym items, as many as asked for, disjoint by question."""
     tested = list(task_problems(task, "evaluation", evaluation, seed=seed, **settings))
     taken = {item["question"] for item in tested}

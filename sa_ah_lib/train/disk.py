@@ -2,10 +2,13 @@
 
 import shutil
 import tempfile
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+
+from sa_ah_lib.config import RunConfig
 
 ADAPTERS = 2  # the policy's and its frozen reference, which TRL saves beside it
 MOMENTS = 2  # Adam's
@@ -14,7 +17,7 @@ CHECKPOINT_EXTRA = 32e6  # tokenizer files, random states and the trainer's log 
 LINE_EXTRA = 2000  # a question, and the keys of a line
 
 
-def check_writable(runs_dir):
+def check_writable(runs_dir: str | Path) -> None:
     """Make ``runs_dir`` where it is missing and write a file there.
 
     Raises:
@@ -32,7 +35,7 @@ def check_writable(runs_dir):
 
 
 @contextmanager
-def alone(runs_dir, run_id):
+def alone(runs_dir: str | Path, run_id: str) -> Generator[None]:
     """Hold ``runs_dir/.locks/<run_id>``: of two processes at one run the second waits, and then finds it finished.
 
     A killed process gives its lock back. Where the file system has no locks (some mounted drives), it is said once.
@@ -54,7 +57,7 @@ def alone(runs_dir, run_id):
         lock.release()
 
 
-def run_bytes(config, trainable):
+def run_bytes(config: RunConfig, trainable: int) -> int:
     """An upper estimate of what a run writes, in bytes: checkpoints, adapter and logs.
 
     Args:
@@ -74,7 +77,7 @@ def run_bytes(config, trainable):
     return int(trained + logs)
 
 
-def check_room(directory, needed):
+def check_room(directory: str | Path, needed: int) -> None:
     """Raise OSError where fewer bytes are free than ``needed``, those already in ``directory`` counted in."""
     directory = Path(directory)
     there = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file()) if directory.is_dir() else 0

@@ -4,28 +4,30 @@ A process that no launcher started is the main one of one.
 """
 
 import os
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 
 
-def count():
+def count() -> int:
     """How many processes do this run; at least 1."""
     return _state().num_processes
 
 
-def index():
+def index() -> int:
     """This process's number, from 0."""
     return _state().process_index
 
 
-def is_main():
+def is_main() -> bool:
     """Whether this process writes the files and prints."""
     return _state().is_main_process
 
 
-def per_process(micro_batch_size, num_generations):
+def per_process(micro_batch_size: int, num_generations: int) -> int:
     """Rollouts of a process's own micro-batch: ``micro_batch_size / processes``, in whole groups.
 
     Raises:
@@ -43,7 +45,7 @@ def per_process(micro_batch_size, num_generations):
     return micro_batch_size // processes
 
 
-def decided_by_main(action):
+def decided_by_main(action: Callable[[], Any]) -> Any:
     """``action()`` of the main process alone; its result, or its exception, on every process."""
     answer = [None, None]
     if is_main():
@@ -59,12 +61,12 @@ def decided_by_main(action):
     return answer[0]
 
 
-def gather(rows):
+def gather(rows: list[Any]) -> list[Any]:
     """The lists of all processes, one after the other, on every process."""
     return gather_object(rows)
 
 
-def wait():
+def wait() -> None:
     """Return once every process got here."""
     _state().wait_for_everyone()
 

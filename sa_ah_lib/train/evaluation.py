@@ -1,15 +1,21 @@
 """Greedy Pass@1 (Section 4.4): one completion a problem, right when its extracted answer equals the gold one."""
 
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
+from sa_ah_lib.config import RunConfig
 from sa_ah_lib.rewards import answers_match, extract_answer, gold_answer, reward_parts
+from sa_ah_lib.train.data import Problem
 from sa_ah_lib.train.prompts import encode_prompts
 from sa_ah_lib.upstream.decoding import end_tokens, own_rules_off
 
 
-def evaluate(model, tokenizer, problems, config, step=0, progress=None):
+def evaluate(
+    model: Any, tokenizer: Any, problems: list[Problem], config: RunConfig, step: int = 0, progress: Any = None
+) -> list[dict[str, Any]]:
     """Greedy-decode every problem, in batches of like prompt length.
 
     Args:
@@ -20,12 +26,13 @@ def evaluate(model, tokenizer, problems, config, step=0, progress=None):
         progress: called with (problems done, problems) before the first batch and after each; None for nobody.
 
     Returns:
-        One dict a problem, in the order of ``problems``: step, problem (index), question, gold, predicted (float
+        One dict per problem, in the order of ``problems``: step, problem (index), question, gold, predicted (float
         or None), correct (bool), tokens (completion length), truncated (bool: stopped by the limit before an end
         token), decoding ("greedy"), reward (total), completion (text).
     """
     encoded = encode_prompts(problems, tokenizer, config)
-    rows, ends, done = [None] * len(problems), end_tokens(model, tokenizer), 0
+    rows: list[Any] = [None] * len(problems)
+    ends, done = end_tokens(model, tokenizer), 0
     with generating(model):
         if progress:
             progress(0, len(problems))
@@ -40,13 +47,13 @@ def evaluate(model, tokenizer, problems, config, step=0, progress=None):
     return rows
 
 
-def length_batches(lengths, size):
+def length_batches(lengths: Sequence[int], size: int) -> list[list[int]]:
     """Indices of ``lengths`` in batches of at most ``size``, like lengths together, so that little is padded."""
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
     return [order[start : start + size] for start in range(0, len(order), size)]
 
 
-def pass_at_1(rows):
+def pass_at_1(rows: list[Any]) -> tuple[int, int]:
     """(correct, problems) of evaluation rows."""
     return sum(row["correct"] for row in rows), len(rows)
 
@@ -70,7 +77,7 @@ def _row(problem, index, step, tokens, tokenizer, truncated):
 
 
 @torch.inference_mode()
-def greedy(model, tokenizer, prompts, limit):
+def greedy(model: Any, tokenizer: Any, prompts: list[list[int]], limit: int) -> list[list[int]]:
     """Greedy completions of token-id prompts: every token is the likeliest, whatever the model's own file asks for.
 
     Returns:
@@ -80,7 +87,7 @@ def greedy(model, tokenizer, prompts, limit):
     return [_until(tokens, ends) for tokens in output[:, max(map(len, prompts)) :].tolist()]
 
 
-def decode_greedily(model, tokenizer, prompts, limit, **outputs):
+def decode_greedily(model: Any, tokenizer: Any, prompts: list[list[int]], limit: int, **outputs: Any) -> Any:
     """What ``generate`` returns of token-id prompts, padded on the left; ``outputs`` asks it for more than tokens."""
     padded = tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt").to(model.device)
     fixed = {"do_sample": False, "pad_token_id": tokenizer.pad_token_id, "eos_token_id": end_tokens(model, tokenizer)}
@@ -93,7 +100,7 @@ def _until(tokens, ends):
 
 
 @contextmanager
-def generating(model):
+def generating(model: Any) -> Generator[None]:
     """Evaluation mode inside, the former mode after; Unsloth's own switches where the model has them."""
     training = model.training
     getattr(model, "for_inference", model.eval)()

@@ -3,6 +3,7 @@
 Import this module before trl, transformers or peft: Unsloth patches them as it is imported.
 """
 
+from sa_ah_lib.config import RunConfig
 import json
 import logging
 import os
@@ -47,12 +48,12 @@ class Loaded:
     source: dict
 
 
-def device_name():
+def device_name() -> str:
     """The GPU's name, or "cpu"."""
     return torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu"
 
 
-def choose_threads(config):
+def choose_threads(config: RunConfig) -> None:
     """One CPU thread for a micro model, unless OMP_NUM_THREADS says otherwise; torch's own number for all else.
 
     Their matrices are too small to share out, and on a busy machine threads that wait for each other take several times
@@ -62,7 +63,7 @@ def choose_threads(config):
         torch.set_num_threads(1)
 
 
-def peak_memory():
+def peak_memory() -> int | None:
     """The most bytes that torch held on the GPU since ``reset_peak_memory``, else that this process had, or None."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
@@ -74,13 +75,13 @@ def peak_memory():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def reset_peak_memory():
+def reset_peak_memory() -> None:
     """Count the GPU's peak anew; a process's own cannot be."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
 
 
-def precision():
+def precision() -> tuple[torch.dtype, dict[str, Any]]:
     """(dtype, GRPOConfig flags): bfloat16 where the card has it, float16 on older cards, float32 on a CPU."""
     if not torch.cuda.is_available():
         return torch.float32, {"use_cpu": True, "bf16": False, "fp16": False}
@@ -89,7 +90,7 @@ def precision():
     return torch.float16, {"bf16": False, "fp16": True}
 
 
-def model_path(name, warm_start=0):
+def model_path(name: str, warm_start: int = 0) -> str:
     """Where ``name`` loads from: a directory for the micro models and "smollm2", else the hub id or path itself."""
     if name in WARM_STARTS:
         return str(shipped_path(name, warm_start))
@@ -98,7 +99,7 @@ def model_path(name, warm_start=0):
     return name
 
 
-def load(config, adapter=None):
+def load(config: RunConfig, adapter: str | Path | None = None) -> Loaded:
     """The base model of ``config`` with a fresh LoRA adapter (Section 4.2), or with a saved one.
 
     Args:
@@ -144,7 +145,7 @@ def load(config, adapter=None):
     return Loaded(model, tokenizer, device_name(), _source(model))
 
 
-def save_adapter(loaded, directory):
+def save_adapter(loaded: Any, directory: str | Path) -> None:
     """Save the LoRA adapter (safetensors) and the tokenizer, without TRL's reference copy of the adapter.
 
     Raises:
@@ -159,7 +160,7 @@ def save_adapter(loaded, directory):
     loaded.tokenizer.save_pretrained(directory)
 
 
-def cached(name):
+def cached(name: str) -> bool:
     """Whether a hub model is on this disk whole: its configuration, and every file of its weights."""
     from huggingface_hub import try_to_load_from_cache
 
@@ -173,7 +174,7 @@ def cached(name):
     return all((folder / part).is_file() for part in json.loads(index.read_text())["weight_map"].values())
 
 
-def check_llama_cpp():
+def check_llama_cpp() -> None:
     """Raise RuntimeError unless Unsloth finds a built llama.cpp, which makes its GGUF files.
 
     Asked first because Unsloth, where it finds none, installs system packages and builds one without a question.
@@ -201,7 +202,7 @@ def _source(model):
 def _smollm2():
     """SmolLM2-135M-Instruct: the installed package's GGUF, converted once to safetensors; else its hub id."""
     package = find_package(GGUF_PACKAGE)
-    if package is None:
+    if package is None or package.origin is None:
         return HUB_SMOLLM2
     target = CACHE / "smollm2-135m-instruct"
     if not (target / "model.safetensors").is_file():
@@ -213,12 +214,12 @@ def _convert_gguf(source, target):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     logging.getLogger(__name__).warning("converting %s to safetensors once, about half a minute", GGUF_FILE)
-    model = AutoModelForCausalLM.from_pretrained(source, gguf_file=GGUF_FILE, dtype=torch.float32)
+    model: Any = AutoModelForCausalLM.from_pretrained(source, gguf_file=GGUF_FILE, dtype=torch.float32)
     # The weights are dequantized already; a left-over quantizer refuses to save them.
     model.hf_quantizer = None
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
-    tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=GGUF_FILE)
+    tokenizer: Any = AutoTokenizer.from_pretrained(source, gguf_file=GGUF_FILE)
     # The GGUF's reader mistakes <|im_start|> for the end token; the model's own configuration has it right.
     tokenizer.eos_token = tokenizer.convert_ids_to_tokens(model.config.eos_token_id)
     tokenizer.pad_token = "<|endoftext|>"

@@ -7,17 +7,18 @@ its last state stays in the executed file. Its plain text is one line, marked by
 import html
 import sys
 import time
+from collections.abc import Iterable
 
 from tqdm import tqdm
 
-from sa_ah_lib.config import METHOD_LABELS, METHODS
+from sa_ah_lib.config import METHOD_LABELS, METHODS, RunConfig
 
 MARK = {"sa_ah_lib": "progress"}
 SECONDS_BETWEEN = 0.5
 WIDTH, HEIGHT = 260, 36
 
 
-def label(config):
+def label(config: RunConfig) -> str:
     """What a run is called while it is under way: its method, and what is unusual of it."""
     unusual = [f"α = {config.alpha:g}"] if config.alpha != METHODS[config.method]["alpha"] else []
     unusual += [f"seed {config.seed}"] if config.seed != type(config).seed else []
@@ -38,29 +39,29 @@ class Progress:
         self.rewards, self.scores, self.now = [], {}, ""
         self._show = (_Notebook if _in_notebook() else _Terminal)(self) if shown else None
 
-    def begin(self, step, rewards=()):
+    def begin(self, step: int, rewards: Iterable[float] = ()) -> None:
         """Training starts after ``step`` steps, whose mean rewards are ``rewards`` where they are known."""
         self.step = self.first = step
         self.rewards, self.started = list(rewards), time.monotonic()
         self._changed()
 
-    def stepped(self, step, reward=None):
+    def stepped(self, step: int, reward: float | None = None) -> None:
         """An optimizer step is done; ``reward``: the mean total reward of its rollouts."""
         self.step, self.now = step, ""
         self.rewards += [] if reward is None else [reward]
         self._changed()
 
-    def evaluating(self, done, problems):
+    def evaluating(self, done: int, problems: int) -> None:
         """``done`` of ``problems`` have been answered."""
         self.now = f"evaluating, {done} of {problems} problems"
         self._changed()
 
-    def evaluated(self, step, correct, problems):
+    def evaluated(self, step: int, correct: int, problems: int) -> None:
         """Pass@1 of ``step`` is known."""
         self.scores[step], self.now = correct / problems, ""
         self._changed(at_once=True)
 
-    def close(self):
+    def close(self) -> None:
         """The run has ended, or stopped where it is."""
         self.now = ""
         if self._show:
@@ -68,7 +69,7 @@ class Progress:
             self._show = None
 
     @property
-    def text(self):
+    def text(self) -> str:
         """Where the run is, in one line: "GRPO, step 7 of 150: reward 2.31, Pass@1 0.434 at step 0, 03:05 left"."""
         place = f", step {self.step} of {self.steps}" if self.steps else ""
         facts = [f"reward {self.rewards[-1]:.2f}"] if self.rewards else []
@@ -77,7 +78,7 @@ class Progress:
         return f"{self.name}{place}" + (f": {', '.join(facts)}" if facts else "")
 
     @property
-    def left(self):
+    def left(self) -> str:
         """The time that the steps to come take at the mean speed so far, evaluations included; "" if not known."""
         done = self.step - self.first
         if not done or self.step == self.steps:
@@ -98,7 +99,7 @@ class _Terminal:
         layout = "{desc} {bar} {elapsed}<{remaining}{postfix}" if progress.steps else "{desc} {elapsed}"
         self.bar = tqdm(total=progress.steps or None, desc=progress.name, bar_format=layout)
 
-    def update(self, at_once):
+    def update(self, at_once: bool) -> None:
         progress, bar = self.progress, self.bar
         for step, score in progress.scores.items():
             if step not in self.said:
@@ -111,7 +112,7 @@ class _Terminal:
         bar.set_postfix_str(", ".join(facts), refresh=at_once)
         bar.update(0)
 
-    def close(self):
+    def close(self) -> None:
         self.bar.close()
 
 
@@ -124,12 +125,12 @@ class _Notebook:
         self.progress, self.drawn = progress, time.monotonic()
         self.handle = display(self._bundle(), raw=True, display_id=True, metadata=MARK)
 
-    def update(self, at_once):
+    def update(self, at_once: bool) -> None:
         if at_once or time.monotonic() - self.drawn > SECONDS_BETWEEN:
             self.drawn = time.monotonic()
             self.handle.update(self._bundle(), raw=True, metadata=MARK)
 
-    def close(self):
+    def close(self) -> None:
         self.update(at_once=True)
 
     def _bundle(self):

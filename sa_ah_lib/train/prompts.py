@@ -1,13 +1,14 @@
 """Prompts as token ids, the same in training and evaluation, and none longer than ``max_prompt_tokens``."""
 
 from dataclasses import replace
+from typing import Any
 
 from sa_ah_lib.config import RunConfig
 from sa_ah_lib.train import distributed
 from sa_ah_lib.train.data import Problem, Splits, messages
 
 
-def encode_prompts(problems: list[Problem], tokenizer, config: RunConfig) -> list[list[int]]:
+def encode_prompts(problems: list[Problem], tokenizer: Any, config: RunConfig) -> list[list[int]]:
     """Token ids of every problem's prompt as the policy sees it in training, unpadded, in order."""
     prompts = [
         tokenizer.apply_chat_template(
@@ -18,7 +19,7 @@ def encode_prompts(problems: list[Problem], tokenizer, config: RunConfig) -> lis
     return tokenizer(prompts, add_special_tokens=False)["input_ids"]
 
 
-def fitting(splits: Splits, tokenizer, config: RunConfig) -> Splits:
+def fitting(splits: Splits, tokenizer: Any, config: RunConfig) -> Splits:
     """``splits`` without the training problems whose prompt is longer than ``max_prompt_tokens``; prints how many.
 
     TRL does not shorten prompts. Evaluation problems are never left out: Pass@1 would be of another N.

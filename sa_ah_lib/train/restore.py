@@ -8,6 +8,9 @@ Seen with transformers 5.17 and TRL 1.15, where each alone changes the run in si
   shuffle again in a later pass.
 """
 
+from pathlib import Path
+from typing import Any
+
 from peft import load_peft_weights, set_peft_model_state_dict
 from transformers import TrainerCallback
 
@@ -18,7 +21,9 @@ class RestoreCallback(TrainerCallback):
     def __init__(self, checkpoint):
         self.checkpoint = checkpoint
 
-    def on_train_begin(self, args, state, control, model=None, train_dataloader=None, **kwargs):
+    def on_train_begin(
+        self, args: Any, state: Any, control: Any, model: Any = None, train_dataloader: Any = None, **kwargs: Any
+    ) -> None:
         if self.checkpoint is None:
             return
         load_policy(model, self.checkpoint)
@@ -27,7 +32,7 @@ class RestoreCallback(TrainerCallback):
             next(iter(_sampler(train_dataloader)))
 
 
-def load_policy(model, checkpoint):
+def load_policy(model: Any, checkpoint: str | Path) -> None:
     """Load the adapter at the root of ``checkpoint`` into ``model``'s active one.
 
     Raises:

@@ -9,6 +9,7 @@ import re
 import warnings
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from sa_ah_lib.config import RunConfig
 from sa_ah_lib.train import reuse, runlog
@@ -20,7 +21,9 @@ DECIDING = ("python", "packages", "device", "data", "processes")
 FILES = ("adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json")
 
 
-def prepare(directory, config, environment):
+def prepare(
+    directory: str | Path, config: RunConfig, environment: dict[str, Any]
+) -> tuple[Path | None, dict[str, Any]]:
     """Make an unfinished run directory ready to go on, or set it aside; prints which, and why.
 
     Args:
@@ -47,7 +50,7 @@ def prepare(directory, config, environment):
     return checkpoint, first
 
 
-def find(directory, config, environment):
+def find(directory: str | Path, config: RunConfig, environment: dict[str, Any]) -> tuple[Path | None, str]:
     """The newest checkpoint that the run can go on from, and why it is not a newer one.
 
     Returns:
@@ -67,7 +70,7 @@ def find(directory, config, environment):
     return None, "; ".join(reasons) or f"no checkpoint yet, one is written every {config.save_every} steps"
 
 
-def step_of(checkpoint):
+def step_of(checkpoint: str | Path | None) -> int:
     """The step in a checkpoint directory's name; 0 for None, -1 for another name."""
     number = re.fullmatch(r"checkpoint-(\d+)", Path(checkpoint).name) if checkpoint else None
     return int(number[1]) if number else -1 if checkpoint else 0

@@ -18,7 +18,7 @@ def named(record: dict) -> str:
     return f"{record.get('source', 'unnamed data')}, sha256 {str(record.get('sha256', 'unknown'))[:12]}"
 
 
-def check_same_data(directory: str | Path, config: RunConfig, data_dir: str | None = None) -> None:
+def check_same_data(directory: str | Path, config: RunConfig, data_dir: str | Path | None = None) -> None:
     """Print that the finished run in ``directory`` stands for ``config``, once its problems are seen to be the same.
 
     Where today's problems cannot be loaded (offline, or the directory is gone), the run is used, and that is printed.

@@ -13,10 +13,12 @@ import platform
 import shutil
 import subprocess
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from sa_ah_lib.config import RunConfig
 
@@ -44,11 +46,11 @@ class RunLog:
         paths = {name: self.directory / f"{name}.jsonl" for name in LOGS}
         self._files = {name: open(path, "a", buffering=1, encoding="utf-8") for name, path in paths.items()}
 
-    def write(self, log, row):
+    def write(self, log: str, row: Mapping[str, Any]) -> None:
         """Append ``row`` to "train", "eval" or "completions"; NaN and infinities become null."""
         self._files[log].write(json.dumps(_finite(row), ensure_ascii=False) + "\n")
 
-    def sync(self):
+    def sync(self) -> None:
         """Put every line on the disk, before a checkpoint that counts on them."""
         for file in self._files.values():
             os.fsync(file.fileno())
@@ -56,12 +58,12 @@ class RunLog:
         self.close()
         self._open()
 
-    def finish(self, summary):
+    def finish(self, summary: Mapping[str, Any]) -> None:
         """Mark the run complete; ``is_finished`` looks for this file, written last."""
         self.close()
         write_json(self.directory / "finished.json", _finite(summary))
 
-    def close(self):
+    def close(self) -> None:
         for file in self._files.values():
             file.close()
 
@@ -79,7 +81,7 @@ class Run:
     finished: bool
 
     @property
-    def pass_at_1(self):
+    def pass_at_1(self) -> dict[int, tuple[int, int]]:
         """{step: (correct, problems)} from the per-problem evaluation rows."""
         counts = {}
         for row in self.eval:
@@ -88,20 +90,20 @@ class Run:
         return dict(sorted(counts.items()))
 
     @cached_property
-    def answers(self):
+    def answers(self) -> dict[int, list[bool]]:
         """{step: list of booleans in problem order} from the per-problem evaluation rows, step 0 included."""
         found = {}
         for row in sorted(self.eval, key=lambda row: (row["step"], row["problem"])):
             found.setdefault(row["step"], []).append(bool(row["correct"]))
         return found
 
-    def curve(self, key):
+    def curve(self, key: str) -> tuple[list[int], list[Any]]:
         """(steps, values) of one key of train.jsonl, without the rows that lack it."""
         rows = [row for row in self.train if row.get(key) is not None]
         return [row["step"] for row in rows], [row[key] for row in rows]
 
 
-def read_run(directory):
+def read_run(directory: str | Path) -> Run:
     """Read a run directory; a torn last line is dropped with a warning, any other bad line is an error.
 
     Raises:
@@ -119,13 +121,13 @@ def read_run(directory):
     )
 
 
-def read_environment(directory):
+def read_environment(directory: str | Path) -> dict[str, Any]:
     """environment.json of a run directory as a dict, {} where there is none."""
     path = Path(directory) / "environment.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
-def read_jsonl(path):
+def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
     """Rows of one JSON-lines file, plain or .gz; [] where neither exists; see ``read_run`` for torn lines."""
     path, packed = Path(path), Path(f"{path}.gz")
     if not path.is_file() and not packed.is_file():
@@ -147,18 +149,18 @@ def read_jsonl(path):
     return rows
 
 
-def is_finished(directory):
+def is_finished(directory: str | Path) -> bool:
     """Whether a run came to its end: ``finished.json``, written last, is there."""
     return (Path(directory) / "finished.json").is_file()
 
 
-def read_summary(directory):
+def read_summary(directory: str | Path) -> dict[str, Any]:
     """What ``RunLog.finish`` wrote of a finished run (seconds, peak_memory in bytes, pass_at_1), else {}."""
     path = Path(directory) / "finished.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
-def set_aside(directory):
+def set_aside(directory: str | Path) -> Path:
     """Rename an unfinished run's directory to ``<name>.interrupted-<k>``, so that no logged line is lost."""
     directory, k = Path(directory), 1
     while (target := directory.with_name(f"{directory.name}.interrupted-{k}")).exists():
@@ -166,7 +168,7 @@ def set_aside(directory):
     return directory.rename(target)
 
 
-def cut_back(directory, step):
+def cut_back(directory: str | Path, step: int) -> dict[str, int]:
     """Move every log line after ``step`` to ``<log>.discarded-<k>.jsonl``, a torn last line too; no line is destroyed.
 
     Returns:
@@ -191,7 +193,7 @@ def cut_back(directory, step):
     return moved
 
 
-def publish(directory, target, pack=False):
+def publish(directory: str | Path, target: str | Path, pack: bool = False) -> Path:
     """Copy a finished run's logs below ``target``: no adapter, only the first and the last sampled groups.
 
     Args:
@@ -213,7 +215,7 @@ def publish(directory, target, pack=False):
     return target
 
 
-def environment(device="cpu", **more):
+def environment(device: str = "cpu", **more: Any) -> dict[str, Any]:
     """Versions, platform and git commit of this process; ``more`` is added as it is."""
     return {
         "python": platform.python_version(),
@@ -247,7 +249,7 @@ def _read_config(path):
         raise ValueError(f"{path}: {error}") from error
 
 
-def write_json(path, values):
+def write_json(path: str | Path, values: Any) -> None:
     """Write ``values`` as a JSON file, whole or not at all."""
     _replace(Path(path), (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode())
 

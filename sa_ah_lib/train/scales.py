@@ -5,7 +5,7 @@ import importlib.util
 from sa_ah_lib.config import SCALES, check_choice
 
 
-def resolve_scale(scale):
+def resolve_scale(scale: str) -> str:
     """The scale that a notebook's SCALE names: "auto" is qwen2.5-1.5b where torch sees a GPU, micro-s where none is.
 
     Raises:

@@ -1,5 +1,7 @@
 """One run from configuration to logs: load, train with the token-weighted trainer, evaluate, save."""
 
+from typing import Any
+from collections.abc import Mapping
 import argparse
 import gc
 import os
@@ -33,7 +35,13 @@ EVALUATION_FIELDS = (
 )  # fmt: skip
 
 
-def run(config, runs_dir="runs", data_dir=None, progress=True, report_to=None):
+def run(
+    config: RunConfig,
+    runs_dir: str | Path = "runs",
+    data_dir: str | Path | None = None,
+    progress: Any = True,
+    report_to: Any = None,
+) -> runlog.Run:
     """Do one run, go on with it where it was interrupted, or return it if it was finished on the same problems.
 
     An unfinished run goes on from its newest usable checkpoint and then gives the logs of an unbroken one; the lines
@@ -108,7 +116,15 @@ def _run(config, directory, data_dir, progress, report_to):
     return runlog.read_run(directory)
 
 
-def configure(scale, method, seed=123, steps=0, data_dir="", overrides=None, fast_inference=False):
+def configure(
+    scale: str,
+    method: str,
+    seed: int = 123,
+    steps: int = 0,
+    data_dir: str | Path = "",
+    overrides: Mapping[str, Any] | None = None,
+    fast_inference: bool = False,
+) -> RunConfig:
     """The configuration that a notebook's parameters mean.
 
     Args:
@@ -123,7 +139,7 @@ def configure(scale, method, seed=123, steps=0, data_dir="", overrides=None, fas
     """
     if steps < 0:
         raise ValueError(f"STEPS must be at least 1, or 0 for the method's own number. Got {steps}.")
-    changes = {"seed": seed, "fast_inference": fast_inference}
+    changes: dict[str, Any] = {"seed": seed, "fast_inference": fast_inference}
     if steps and method != "zero-shot":
         changes["steps"] = steps
     if data_dir:
@@ -131,13 +147,15 @@ def configure(scale, method, seed=123, steps=0, data_dir="", overrides=None, fas
     return preset(resolve_scale(scale), method, **{**changes, **(overrides or {})})
 
 
-def zero_shot_config(config):
+def zero_shot_config(config: RunConfig) -> RunConfig:
     """The zero-shot evaluation that is step 0 of ``config``: only what decides an evaluation is kept."""
     kept = {name: getattr(config, name) for name in EVALUATION_FIELDS}
     return preset(config.scale, "zero-shot", **kept)
 
 
-def build_trainer(config, loaded, splits, log, directory, progress, report_to=None):
+def build_trainer(
+    config: RunConfig, loaded: Any, splits: Any, log: Any, directory: Path, progress: Any, report_to: Any = None
+) -> Any:
     """The token-weighted trainer of ``config`` on a loaded model, writing into ``log``, which only the main has."""
     recorder = RunLogCallback(config, loaded, splits.evaluation, log, progress)
     trainer = sa_ah_trainer_class()(
@@ -162,7 +180,7 @@ def build_trainer(config, loaded, splits, log, directory, progress, report_to=No
     return trainer
 
 
-def grpo_arguments(config, output_dir, report_to=None):
+def grpo_arguments(config: RunConfig, output_dir: str | Path, report_to: Any = None) -> Any:
     """``GRPOConfig`` with every hyperparameter of Table 1 said, because TRL's defaults differ on several.
 
     Raises:
@@ -237,7 +255,7 @@ def _summary(directory, environment, seconds):
     }
 
 
-def main(arguments=None):
+def main(arguments: list[str] | None = None) -> None:
     """Run a configuration file: ``python -m sa_ah_lib.train.training CONFIG.json [RUNS]``.
 
     Also under ``accelerate launch``, for several GPUs.

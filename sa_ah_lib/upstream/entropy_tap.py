@@ -1,7 +1,9 @@
 """Entropies and log-probabilities from the hidden states of the loss's own forward pass, and the tap on them."""
 
 import functools
+from collections.abc import Generator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -9,7 +11,14 @@ from sa_ah_lib.weighting import normalized_entropy
 
 
 @torch.no_grad()
-def hidden_state_entropy(hidden, lm_head, top_k=500, bias=None, temperature=1.0, max_elements=1 << 24):
+def hidden_state_entropy(
+    hidden: torch.Tensor,
+    lm_head: torch.Tensor,
+    top_k: int | None = 500,
+    bias: torch.Tensor | None = None,
+    temperature: float = 1.0,
+    max_elements: int = 1 << 24,
+) -> torch.Tensor:
     """``normalized_entropy`` straight from hidden states, a chunk of rows at a time.
 
     The (rows, V) logits never exist at once: at most ``max_elements`` of them do. They are float32 whatever the head's
@@ -29,7 +38,14 @@ def hidden_state_entropy(hidden, lm_head, top_k=500, bias=None, temperature=1.0,
 
 
 @torch.no_grad()
-def hidden_state_log_probs(hidden, lm_head, ids, bias=None, temperature=1.0, max_elements=1 << 24):
+def hidden_state_log_probs(
+    hidden: torch.Tensor,
+    lm_head: torch.Tensor,
+    ids: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    temperature: float = 1.0,
+    max_elements: int = 1 << 24,
+) -> torch.Tensor:
     """Log-probabilities of the tokens ``ids`` (N,), in chunks as ``hidden_state_entropy``; (N,) float32, nats."""
     chunks = _chunked_logits(hidden, lm_head, bias, temperature, max_elements)
     found = torch.zeros(len(hidden), dtype=torch.float32, device=hidden.device)
@@ -91,7 +107,7 @@ class EntropyTap:
         self.difference = None
 
     @contextmanager
-    def listening(self, model):
+    def listening(self, model: Any) -> Generator[None]:
         """Record the decoder's last hidden states of every forward of ``model`` inside the block."""
         handle = model.get_decoder().register_forward_hook(self._keep)
         try:
@@ -105,7 +121,9 @@ class EntropyTap:
         self._hidden.append(hidden.detach())
 
     @torch.no_grad()
-    def entropies(self, model, exact_nats, mask, real, log_vocabulary):
+    def entropies(
+        self, model: Any, exact_nats: torch.Tensor, mask: torch.Tensor, real: torch.Tensor, log_vocabulary: float
+    ) -> torch.Tensor:
         """Top-K normalised entropies, (B, T) float32 with 0 on padding.
 
         Args:
@@ -121,7 +139,15 @@ class EntropyTap:
         return _on_tokens(found, mask)
 
     @torch.no_grad()
-    def log_probs(self, model, exact_nats, mask, real, log_vocabulary, ids):
+    def log_probs(
+        self,
+        model: Any,
+        exact_nats: torch.Tensor,
+        mask: torch.Tensor,
+        real: torch.Tensor,
+        log_vocabulary: float,
+        ids: torch.Tensor,
+    ) -> torch.Tensor:
         """Log-probability of each sampled token in nats, (B, T) float32 with 0 on padding.
 
         Args:

@@ -7,6 +7,7 @@ that reads hidden states is in ``entropy_tap``, the settings that route the loss
 
 import inspect
 import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,7 +49,7 @@ class PrivateHooks:
             raise UpstreamChangedError(f"Rollouts were scored without calling _calculate_rewards. {remedy()}")
         return self.rollouts_scored(output, self._rewards)
 
-    def rollouts_scored(self, output, rewards):
+    def rollouts_scored(self, output: dict[str, Any], rewards: torch.Tensor) -> dict[str, Any]:
         """Change a generated batch: TRL's dictionary of it, and rewards (all processes' rollouts, functions)."""
         raise NotImplementedError
 
@@ -65,7 +66,7 @@ class Probe:
     look: Any
 
 
-def check_upstream(base, made):
+def check_upstream(base: type, made: type) -> None:
     """Raise UpstreamChangedError, with every failed probe by name, the installed versions and the remedy."""
     failed = [(probe, wrong) for probe in PROBES if (wrong := probe.look(base, made))]
     if failed:
@@ -73,7 +74,7 @@ def check_upstream(base, made):
         raise UpstreamChangedError(f"{base.__name__} is not what this library was tested with:{lines}\n{remedy()}")
 
 
-def check_instance(trainer):
+def check_instance(trainer: Any) -> None:
     """Raise UpstreamChangedError where a trainer lacks an attribute that is read from it after ``__init__``."""
     names = ("accelerator", "args", "num_generations", "num_generations_eval", "processing_class", "reward_weights")
     missing = [name for name in names if not hasattr(trainer, name)]
@@ -81,7 +82,7 @@ def check_instance(trainer):
         raise UpstreamChangedError(f"{type(trainer).__name__} has no {', '.join(missing)}. {remedy()}")
 
 
-def check_batch(inputs, own_keys):
+def check_batch(inputs: Mapping[str, Any], own_keys: Iterable[str]) -> None:
     """Raise UpstreamChangedError where a micro-batch lacks TRL's keys, or ours because a hook was not called."""
     missing = [key for key in BATCH_KEYS if key not in inputs]
     if missing:
@@ -93,7 +94,7 @@ def check_batch(inputs, own_keys):
         )
 
 
-def forget_reference(model):
+def forget_reference(model: Any) -> None:
     """Delete the reference adapter that an earlier trainer left on a PEFT model; TRL makes a new one of the policy.
 
     TRL copies the policy's adapter under the name "ref" and fails where the name is taken. The earlier trainer, should

@@ -41,7 +41,10 @@ def torch_cuda() -> tuple[int, int] | None:
     if torch is None or torch.origin is None:
         return None
     cuda = runpy.run_path(str(Path(torch.origin).with_name("version.py"))).get("cuda")
-    return tuple(int(part) for part in cuda.split(".")[:2]) if cuda else None
+    if not cuda:
+        return None
+    major, minor = cuda.split(".")[:2]
+    return int(major), int(minor)
 
 
 def card() -> str:

@@ -1,10 +1,11 @@
 """What ``GRPOConfig`` must be given for the paper's loss, and the refusal of everything else that would change it."""
 
 import os
+from typing import Any
 
 from sa_ah_lib.upstream.versions import UpstreamChangedError, remedy
 
-SEAM_ARGUMENTS = {
+SEAM_ARGUMENTS: dict[str, Any] = {
     # Any value below 1 makes TRL compute entropies and call get_high_entropy_mask; the number itself is unused.
     "top_entropy_quantile": 0.5,
     # One token sum over the micro-batch divided by its mask sum: the form `group_normalized` folds weights into.
@@ -38,7 +39,7 @@ UNSLOTH_SWITCHES = {
 """Variables of the process that change Unsloth's GRPO loss whatever ``GRPOConfig`` says."""
 
 
-def check_arguments(args, num_generations):
+def check_arguments(args: Any, num_generations: int) -> None:
     """Raise ValueError where ``GRPOConfig`` would compute another loss than the paper's.
 
     Raises:

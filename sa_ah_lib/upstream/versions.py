@@ -35,7 +35,7 @@ class VersionSet:
     found: str
 
     @property
-    def versions(self):
+    def versions(self) -> dict[str, str]:
         """{package: version} of ``PACKAGES``."""
         return {package: getattr(self, package) for package in PACKAGES}
 
@@ -80,12 +80,12 @@ SETS = (
 PINNED = SETS[0]
 
 
-def installed():
+def installed() -> dict[str, str]:
     """{package: version as installed, without its build tag, or "not installed"} of ``PACKAGES``."""
     return {package: version_of(package) for package in PACKAGES}
 
 
-def version_of(package):
+def version_of(package: str) -> str:
     """The installed version without its build tag ("2.13.0", not "2.13.0+cpu"), or "not installed"."""
     try:
         return metadata.version(package).split("+")[0]
@@ -103,13 +103,13 @@ def asked(package: str, of: str) -> SpecifierSet:
     return next((r.specifier for r in plain), SpecifierSet())
 
 
-def known_set(versions=None):
+def known_set(versions: dict[str, str] | None = None) -> VersionSet | None:
     """The ``VersionSet`` of these versions (the installed ones by default), or None where it was never run."""
     versions = installed() if versions is None else versions
     return next((known for known in SETS if known.versions == versions), None)
 
 
-def remedy():
+def remedy() -> str:
     """One sentence for an error: what is installed, what is known of it, and what to install instead."""
     versions = installed()
     known = known_set(versions)

@@ -13,9 +13,12 @@ last digits. TRL corrects a token's loss by rho = pi_old / mu. Under Eq. 6 and 9
 """
 
 from importlib.util import find_spec
+from typing import Any
 
-OFF = {"use_vllm": False}
-ON = {
+from sa_ah_lib.config import RunConfig
+
+OFF: dict[str, Any] = {"use_vllm": False}
+ON: dict[str, Any] = {
     "use_vllm": True,
     "vllm_mode": "colocate",
     "vllm_importance_sampling_correction": True,
@@ -28,12 +31,12 @@ ON = {
 }
 
 
-def arguments(fast_inference):
+def arguments(fast_inference: bool) -> dict[str, Any]:
     """What ``GRPOConfig`` is given for rollouts by vLLM (True) or by the model's own ``generate`` (False)."""
     return dict(ON if fast_inference else OFF)
 
 
-def loader_arguments(config):
+def loader_arguments(config: RunConfig) -> dict[str, Any]:
     """What ``FastLanguageModel.from_pretrained`` is given; {} without ``config.fast_inference``.
 
     Raises:
