@@ -23,7 +23,7 @@ INPUTS = {
     "temperature. One more pass of the LM head in chunks, without gradients; no second forward of the model",
     "progress": "share of the training steps done, in [0, 1]. Free",
     "seed": "the step's own random seed. Free",
-    "gather": "joins values of all processes: one collective call a micro-batch, nothing with one process",
+    "gather": "joins values of all processes: one collective call per micro-batch, nothing with one process",
 }
 
 

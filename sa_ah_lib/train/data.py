@@ -183,7 +183,10 @@ def _task_splits(config):
     task, settings = MICRO_TASKS.get(config.dataset, (config.dataset, {}))
     offset = split_seed(config.data_seed, config.warm_start)
     evaluation, train = held_out_items(task, config.eval_examples, config.train_examples, offset, **settings)
-    problem = lambda item: Problem(item["question"], f"{gold_answer(item['answer']):.12g}")  # noqa: E731
+
+    def problem(item):
+        return Problem(item["question"], f"{gold_answer(item['answer']):.12g}")
+
     return Splits(list(map(problem, train)), list(map(problem, evaluation)), f"reasoning-gym {task}")
 
 

@@ -1,4 +1,4 @@
-"""Greedy Pass@1 (Section 4.4): one completion a problem, right when its extracted answer equals the gold one."""
+"""Greedy Pass@1 (Section 4.4): one completion per problem, right when its extracted answer equals the gold one."""
 
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager

@@ -1,8 +1,9 @@
 """The files of a run: append-only JSON lines that survive a crash, and their reader. Needs no torch.
 
-``runs/<run_id>/`` holds ``config.json``, ``environment.json``, ``train.jsonl`` (a line a step), ``eval.jsonl`` (a line
-a problem and checkpoint), ``completions.jsonl`` (sampled rollouts, token by token), ``adapter/``, ``checkpoints/``, and
-``finished.json`` once the run is complete. Lines that a resumed run wrote again are in ``<log>.discarded-<k>.jsonl``.
+``runs/<run_id>/`` holds ``config.json``, ``environment.json``, ``train.jsonl`` (one line per step), ``eval.jsonl``
+(one line per problem and checkpoint), ``completions.jsonl`` (sampled rollouts, token by token), ``adapter/``,
+``checkpoints/``, and ``finished.json`` once the run is complete. Lines that a resumed run wrote again are in
+``<log>.discarded-<k>.jsonl``.
 """
 
 import gzip

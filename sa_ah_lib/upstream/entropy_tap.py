@@ -163,10 +163,10 @@ class EntropyTap:
         tokens = mask.bool()
         hidden = self._predicting_states(tokens, real.bool())  # (tokens, D)
         head = model.get_output_embeddings()
-        score = lambda rows, top_k: hidden_state_entropy(rows, head.weight, top_k, head.bias, self.temperature)  # noqa: E731
         if self.difference is None and len(hidden):
             expected = exact_nats[tokens][:256].float() / log_vocabulary
-            self.difference = self._agreement(score(hidden[:256], None), expected)
+            exact = hidden_state_entropy(hidden[:256], head.weight, None, head.bias, self.temperature)
+            self.difference = self._agreement(exact, expected)
         return hidden
 
     def _agreement(self, rebuilt, expected):

@@ -10,7 +10,7 @@ SEAM_ARGUMENTS: dict[str, Any] = {
     "top_entropy_quantile": 0.5,
     # One token sum over the micro-batch divided by its mask sum: the form `group_normalized` folds weights into.
     "loss_type": "bnpo",
-    # One generation a micro-batch, so that a micro-batch holds whole groups and stays on-policy.
+    # One generation per micro-batch, so that a micro-batch holds whole groups and stays on-policy.
     "steps_per_generation": 1,
     "num_iterations": 1,
     "importance_sampling_level": "token",
