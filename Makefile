@@ -42,7 +42,7 @@ $(READY): pyproject.toml $(TESTED) requirements-unsloth.txt
 	$(BIN)/python -m pip install --quiet --no-deps -r requirements-unsloth.txt
 	touch $@
 
-# What only some targets need comes with them: Ray with sweep, pytest and ruff with test and lint.
+# What only some targets need comes with them: Ray with sweep, mkdocs with docs, pytest and ruff with test and lint.
 $(VENV)/.with-%: $(READY)
 	$(BIN)/python -m pip install --quiet --no-warn-conflicts -c $(TESTED) -e '.[$*]'
 	touch $@
@@ -64,6 +64,12 @@ figures: $(LIGHT)/.installed  ## every table and figure from LOGS (the published
 	  -p SEED $(SEED) -p WIDTH $(WIDTH) -r RUNS "$(abspath $(LOGS))"
 	$(LIGHT)/bin/python -m sa_ah_lib.report.seed_figures $(LOGS) --out figures/seeds
 	$(LIGHT)/bin/python -m sa_ah_lib.report.index figures
+	$(LIGHT)/bin/python -m sa_ah_lib.report.pages $(LOGS) docs/metrics.md docs/results.md
+
+docs: $(VENV)/.with-docs  ## this project's site in build/site, with every notebook executed at micro-s from its logs
+	$(BIN)/python -m sa_ah_lib.report.gallery docs/gallery
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo 'Open build/site/index.html'
 
 report: $(LIGHT)/.installed  ## one self-contained HTML page from LOGS, to send to a colleague
 	$(LIGHT)/bin/python -m sa_ah_lib.report.html_report $(LOGS) --out $(RUNS)/report.html

@@ -1,16 +1,26 @@
-"""MkDocs hook: equations become MathML when the site is built, so that reading it needs no script and no network."""
+"""MkDocs hooks: equations become MathML, and the navigation takes every page of a folder that is made."""
 
-import re
+from pathlib import Path
 
-from latex2mathml.converter import convert
+from sa_ah_lib.report.mathml import with_mathml
+
+
+def on_config(config):
+    """Put every file in the place of a pattern such as rules/*.md in the navigation; its index comes first."""
+    for section in config.nav:
+        for pages in section.values() if isinstance(section, dict) else ():
+            pages[:] = [page for entry in pages for page in _files(Path(config.docs_dir), entry)]
+    return config
 
 
 def on_page_markdown(markdown, **kwargs):
-    """Replace $$...$$ and $...$ outside code by MathML."""
-    parts = re.split(r"(```.*?```|`[^`\n]*`)", markdown, flags=re.S)
-    return "".join(part if part.startswith("`") else _math(part) for part in parts)
+    """Equations as MathML; notebooks have theirs already."""
+    return with_mathml(markdown)
 
 
-def _math(text):
-    text = re.sub(r"\$\$(.+?)\$\$", lambda m: convert(m[1].strip(), display="block"), text, flags=re.S)
-    return re.sub(r"(?<![\\$\w])\$([^$\n]+?)\$(?!\w)", lambda m: convert(m[1]), text)
+def _files(docs, entry):
+    if "*" not in entry:
+        return [entry]
+    index = {"README.md", "index.md"}
+    found = sorted(docs.glob(entry), key=lambda path: (path.name not in index, path.name))
+    return [str(path.relative_to(docs)) for path in found]

@@ -1,0 +1,81 @@
+"""Fills the numbers of README and the docs from run logs, so that none is typed. Needs no torch.
+
+``python -m sa_ah_lib.report.pages figures/logs README.md docs/*.md`` rewrites what stands between a line
+``<!-- made: NAME -->`` and the next ``<!-- end -->``, for every NAME of ``BLOCKS``.
+"""
+
+import argparse
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from tabulate import tabulate
+
+from sa_ah_lib.analysis import answer, loading
+from sa_ah_lib.analysis.comparison import by_family
+from sa_ah_lib.report import paper_tables
+from sa_ah_lib.upstream.metrics import METRICS
+
+BLOCK = re.compile(r"(<!-- made: ([\w-]+) -->\n)(.*?)(<!-- end -->)", re.S)
+
+
+def metrics(found: loading.Found) -> str:
+    """The glossary of ``train.jsonl``: one row per key."""
+    rows = [[f"`{m.key}`", m.column, m.unit, m.meaning] for m in METRICS.values()]
+    return _markdown(["key", "heading", "unit", "meaning"], rows)
+
+
+def summary(found: loading.Found) -> str:
+    """Table 2 of every measured scale."""
+    families = [family for family in found.of_seed(123).families if family.methods]
+    return paper_tables.summary(families).markdown
+
+
+def comparisons(found: loading.Found) -> str:
+    """Every comparison over seeds: what was measured, the table of Pass@1, the answer in words."""
+    parts = []
+    for name, arms in by_family(found.results).items():
+        made = answer.table(arms, name)
+        parts += [f"### {name}\n\n{made.caption}\n", _markdown(*answer.metric_table(arms, "pass_at_1")), *made.notes]
+    return "\n\n".join(parts) + "\n"
+
+
+BLOCKS: dict[str, Callable[[loading.Found], str]] = {
+    "metrics": metrics, "summary": summary, "comparisons": comparisons,
+}  # fmt: skip
+"""{name: what makes the block from the logs}."""
+
+
+def fill(text: str, found: loading.Found) -> str:
+    """``text`` with every block made anew.
+
+    Raises:
+        ValueError: a block whose name nothing makes.
+    """
+
+    def made(match: re.Match) -> str:
+        if match[2] not in BLOCKS:
+            raise ValueError(f"a block must be one of {sorted(BLOCKS)}. Got {match[2]!r}; correct the page.")
+        return f"{match[1]}\n{BLOCKS[match[2]](found).strip()}\n\n{match[4]}"
+
+    return BLOCK.sub(made, text)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Rewrite the blocks of pages in place."""
+    parser = argparse.ArgumentParser(prog="python -m sa_ah_lib.report.pages", description=main.__doc__)
+    parser.add_argument("logs", help="a directory of run directories")
+    parser.add_argument("pages", nargs="+", help="Markdown files with blocks")
+    options = parser.parse_args(arguments)
+    found = loading.load(options.logs)
+    for page in map(Path, options.pages):
+        page.write_text(fill(page.read_text(encoding="utf-8"), found), encoding="utf-8")
+        print(page)
+
+
+def _markdown(header: list, rows: list) -> str:
+    return tabulate(rows, header, tablefmt="github", disable_numparse=True)
+
+
+if __name__ == "__main__":
+    main()
