@@ -89,6 +89,23 @@ def seen(site, served, profile, page, width):
     return json.loads(html.unescape(match[1]))
 
 
+def test_a_notebook_whose_runs_are_not_published_is_a_smoke_run_that_says_so(tmp_path):
+    """Hours of training would hide in `make docs`, or numbers of two steps pass for results."""
+    notebook = ROOT / "notebooks" / "02_grpo.ipynb"
+    given, note = gallery._settings(notebook, ROOT / "figures" / "logs", tmp_path)
+    assert "STEPS" not in given and "nothing was trained" in note
+    given, note = gallery._settings(notebook, tmp_path, tmp_path)
+    assert given["STEPS"] == gallery.SMOKE_STEPS and "numbers mean nothing" in note
+    with pytest.raises(ValueError, match="02_grpo.*'9'"):
+        gallery._chosen(["9"])
+
+
+def test_every_run_that_the_notebooks_show_is_published():
+    for method, fields in (run for runs in gallery.NEEDS.values() for run in runs):
+        run_id = gallery.preset(gallery.SCALE, method, seed=gallery.SEED, **fields).run_id
+        assert (ROOT / "figures" / "logs" / run_id / "finished.json").is_file()
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on PATH")
 @pytest.mark.parametrize("width", [390, 1280])
