@@ -64,7 +64,7 @@ figures: $(LIGHT)/.installed  ## every table and figure from LOGS (the published
 	  -p SEED $(SEED) -p WIDTH $(WIDTH) -r RUNS "$(abspath $(LOGS))"
 	$(LIGHT)/bin/python -m sa_ah_lib.report.seed_figures $(LOGS) --out figures/seeds
 	$(LIGHT)/bin/python -m sa_ah_lib.report.index figures
-	$(LIGHT)/bin/python -m sa_ah_lib.report.pages $(LOGS) docs/metrics.md docs/results.md
+	$(LIGHT)/bin/python -m sa_ah_lib.report.pages $(LOGS) README.md docs/metrics.md docs/results.md
 
 docs: $(VENV)/.with-docs  ## this project's site in build/site, with every notebook executed at micro-s from its logs
 	$(BIN)/python -m sa_ah_lib.report.gallery docs/gallery

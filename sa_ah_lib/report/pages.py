@@ -13,6 +13,7 @@ from tabulate import tabulate
 
 from sa_ah_lib.analysis import answer, loading
 from sa_ah_lib.analysis.comparison import by_family
+from sa_ah_lib.analysis.seeds import verdict
 from sa_ah_lib.report import paper_tables
 from sa_ah_lib.upstream.metrics import METRICS
 
@@ -31,6 +32,22 @@ def summary(found: loading.Found) -> str:
     return paper_tables.summary(families).markdown
 
 
+def main_results(found: loading.Found) -> str:
+    """Pass@1 of the paper's two rules, and of AH-GRPO by position, against GRPO over seeds; one row per comparison."""
+    rows = []
+    for name, arms in by_family(found.results).items():
+        compared = {} if name.endswith("-settings") else answer.against_reference(arms, "pass_at_1")
+        for arm in arms:
+            if arm.label in compared and arm.config.method in ("ah-grpo", "sa-ah-grpo"):
+                rule = arm.config.method.upper() + ("" if arm.config.has_own_rule else f", by {arm.config.rule}")
+                gain = compared[arm.label]
+                scales = dict.fromkeys(scale for scale, _ in arm.runs)
+                run = f"{', '.join(scales)}, {arm.config.steps} steps"
+                values = [answer.gain_text(gain), f"{gain.adjusted_p:.3g}", verdict(gain)]
+                rows.append([run, f"{arm.config.alpha:g}", rule, gain.gain.count, *values])
+    return _markdown(["model", "alpha", "rule", "seeds", "gain in Pass@1 [95 %]", "Holm p", "verdict"], sorted(rows))
+
+
 def comparisons(found: loading.Found) -> str:
     """Every comparison over seeds: what was measured, the table of Pass@1, the answer in words."""
     parts = []
@@ -41,7 +58,7 @@ def comparisons(found: loading.Found) -> str:
 
 
 BLOCKS: dict[str, Callable[[loading.Found], str]] = {
-    "metrics": metrics, "summary": summary, "comparisons": comparisons,
+    "main": main_results, "metrics": metrics, "summary": summary, "comparisons": comparisons,
 }  # fmt: skip
 """{name: what makes the block from the logs}."""
 
