@@ -117,6 +117,7 @@ def from_run(run, messages=None):
     environment = run.environment
     origin = {
         "data": environment.get("data", {}).get("source", run.config.dataset),
+        "data_sha256": environment.get("data", {}).get("sha256"),
         "device": environment.get("device", "unknown device"),
         "date": environment.get("started", "unknown date").split("T")[0],
         "parameters": environment.get("parameters"),

@@ -219,14 +219,17 @@ class Family:
 
 
 def families(results):
-    """Group results into families: by source, then by every field that is not a method's own; larger families first.
+    """Group results into families: by source and problems, then by every field that is not a method's own.
 
-    Of two runs of one method, alpha and rule, that of the method's own length (Section 4.3) is kept, else the longest.
+    Larger families come first. Of two runs of one method, alpha and rule, that of the method's own length (Section
+    4.3) is kept, else the longest.
     """
     groups = {}
     for result in results:
         values = {k: v for k, v in result.config.to_dict().items() if k not in FAMILY_FREE}
-        groups.setdefault((result.source, tuple(values.items())), []).append(result)
+        # DATA is no field: one configuration on two files of problems is two families.
+        key = (result.source, result.origin.get("data_sha256"), tuple(values.items()))
+        groups.setdefault(key, []).append(result)
     order = list(METHODS)
     chosen = []
     for members in groups.values():
@@ -245,10 +248,14 @@ def families(results):
 def peers(results, config):
     """The family of the runs to compare with ``config``: another method or alpha, everything else alike.
 
+    Where the run itself is among ``results``, those on other problems than its own are left out.
+
     Raises:
         MissingData: none of ``results`` is one.
     """
     members = [r for r in results if r.config == config.sibling(r.config.method, r.config.alpha)]
+    problems = {r.origin.get("data_sha256") for r in members if r.config == config}
+    members = [r for r in members if not problems or r.origin.get("data_sha256") in problems]
     if not members:
         raise MissingData(f"no finished run beside {config.run_id}")
     order = list(METHODS)

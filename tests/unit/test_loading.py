@@ -48,7 +48,8 @@ def test_a_run_is_read_with_all_its_numbers(tmp_path, run):
     assert result.base == run.pass_at_1[0][0] / PROBLEMS and 0 not in result.pass_at_1
     assert result.pass_at_1 == {step: counts for step, counts in run.pass_at_1.items() if step}
     assert result.answers[0].sum() == run.pass_at_1[0][0] and result.answers[30].dtype == bool
-    assert result.origin == {"data": "made up", "device": "some CPU", "date": "2026-01-05", "parameters": 1_050_000}
+    told = {"data": "made up", "device": "some CPU", "date": "2026-01-05", "parameters": 1_050_000}
+    assert result.origin == {**told, "data_sha256": None}
     steps, rewards = result.curve("reward")
     assert steps.tolist() == list(range(1, 151)) and rewards[7] == run.train[7]["reward"]
 
@@ -457,3 +458,14 @@ def test_messages_are_escaped(tmp_path):
     """A path is anybody's text."""
     page = loading.load(tmp_path / "<script>")._repr_html_()
     assert "<script>" not in page and "&lt;script&gt;" in page
+
+
+def test_runs_on_other_problems_are_no_family(tmp_path):
+    """Two files of problems under one configuration would be paired problem by problem."""
+    for method, problems in (("grpo", "a"), ("ah-grpo", "b"), ("sa-ah-grpo", "a")):
+        data = {"source": "local data x", "sha256": problems}
+        write_run(tmp_path, preset("micro-s", method, steps=30, eval_examples=8), environment={"data": data})
+    found = loading.load(tmp_path)
+    assert [sorted(f.methods) for f in found.families] == [["grpo", "sa-ah-grpo"], ["ah-grpo"]]
+    config = preset("micro-s", "grpo", steps=30, eval_examples=8)
+    assert sorted(found.peers(config).methods) == ["grpo", "sa-ah-grpo"]
