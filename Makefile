@@ -83,8 +83,10 @@ report: $(LIGHT)/.installed  ## one self-contained HTML page from LOGS, to send 
 sweep: $(VENV)/.with-sweep  ## a grid of notebook parameters on Ray, which it installs (GRID=FILE.yaml, ARGS=--dry-run)
 	$(BIN)/python -m sa_ah_lib.sweep $(GRID) --runs "$(abspath $(RUNS))" $(ARGS)
 
+# Unsloth patches the process it is imported in: its files stay whole, and stock TRL's run in processes of their own.
 test: $(VENV)/.with-test  ## everything, notebooks in smoke form included
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest tests/unit tests/torch -n 2
+	$(BIN)/python -m pytest tests/notebooks tests/unsloth tests/gpu -n 2 --dist loadfile
 
 test-fast: $(VENV)/.with-test  ## what needs neither Unsloth nor a notebook, for every change: about a minute
 	$(BIN)/python -m pytest tests/unit tests/torch -m 'not slow' -n 2
