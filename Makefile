@@ -88,7 +88,7 @@ test: $(VENV)/.with-test  ## everything, notebooks in smoke form included
 	$(BIN)/python -m pytest tests/unit tests/torch -n 2
 	$(BIN)/python -m pytest tests/notebooks tests/unsloth tests/gpu -n 2 --dist loadfile
 
-test-fast: $(VENV)/.with-test  ## what needs neither Unsloth nor a notebook, for every change: about a minute
+test-fast: $(VENV)/.with-test  ## what needs neither Unsloth nor a notebook, for every change: about 80 seconds
 	$(BIN)/python -m pytest tests/unit tests/torch -m 'not slow' -n 2
 
 test-route: $(VENV)/.with-test  ## every case of Unsloth's CUDA route in Triton's interpreter; `make test` takes some

@@ -24,6 +24,7 @@ def with_blocks():
     return [page for page, text in texts.items() if pages.BLOCK.search(text)]
 
 
+@pytest.mark.slow
 def test_committed_blocks_are_those_of_the_published_logs(published):
     """A number typed, or left from older logs; `make figures` writes them anew."""
     assert {page.name for page in with_blocks()} >= {"results.md", "metrics.md"}

@@ -159,6 +159,7 @@ def write(directory, run):
     log.finish({})
 
 
+@pytest.mark.slow
 def test_the_command_draws_comparisons_and_the_same_bytes_again(tmp_path, capsys):
     """`make figures` on the published logs: figures that change by themselves hide a real change."""
     for run in family("grpo", COUNTS[:2]) + family("sa-ah-grpo", COUNTS[:2]) + family("ah-grpo", COUNTS[:1]):
@@ -178,6 +179,7 @@ def test_the_command_draws_comparisons_and_the_same_bytes_again(tmp_path, capsys
     assert "at least 6 seeds are needed" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_settings_are_drawn_against_grpo_in_their_own(tmp_path):
     """A temperature's own effect shown as SA-AH-GRPO's, or an arm of GRPO in a row of differences from GRPO."""
     runs = []

@@ -350,6 +350,7 @@ def controls(points, noise=()):
     return {method.replace("-", "_"): plus(CORRECT, points.get(method, [0.2, -0.2] * 4)) for method in CONTROLS}
 
 
+@pytest.mark.slow
 def test_entropy_is_credited_only_if_all_controls_without_it_fall_short():
     text = text_of(grpo=CORRECT, sa_ah_grpo=plus(CORRECT, STEADY), **controls({}))
     assert "after Holm): better." in text and "comes from entropy where it stands" in text
@@ -357,6 +358,7 @@ def test_entropy_is_credited_only_if_all_controls_without_it_fall_short():
 
 
 @pytest.mark.parametrize("method", [f"control-{rule}" for rule in answer.WITHOUT_ENTROPY])
+@pytest.mark.slow
 def test_entropy_is_not_credited_where_a_control_without_it_does_as_well(method):
     """The paper's reading kept although less weight on failures alone gives the same."""
     text = text_of(grpo=CORRECT, sa_ah_grpo=plus(CORRECT, STEADY), **controls({method: STEADY}))
@@ -364,6 +366,7 @@ def test_entropy_is_not_credited_where_a_control_without_it_does_as_well(method)
     assert f"does not need entropy where it stands: {label} has it too" in text
 
 
+@pytest.mark.slow
 def test_a_control_without_a_benefit_does_not_have_it_too():
     """A benefit of less than the margin is no better than nothing, which does not make nothing a benefit."""
     small = [0.8, 1.0, 0.8, 1.0, 0.8, 1.0, 0.8, 1.0]
@@ -374,6 +377,7 @@ def test_a_control_without_a_benefit_does_not_have_it_too():
     assert "Whether entropy is what brings the benefit in final greedy Pass@1 cannot be told" in text
 
 
+@pytest.mark.slow
 def test_several_controls_have_it_too():
     text = text_of(grpo=CORRECT, sa_ah_grpo=plus(CORRECT, STEADY), **controls({"control-scalar": STEADY,
                                                                             "control-position": STEADY}))  # fmt: skip
@@ -388,6 +392,7 @@ def with_ah(points, **rules):
     return answer.paragraph(comparison.arms(runs))
 
 
+@pytest.mark.slow
 def test_ah_grpo_has_its_own_answer_and_its_own_controls():
     """A control that discounts failures alone says nothing of a rule that discounts every rollout."""
     text = with_ah(STEADY)
@@ -399,6 +404,7 @@ def test_ah_grpo_has_its_own_answer_and_its_own_controls():
     assert "cannot be told from these runs" in with_ah(STEADY, position=[0] * 8)
 
 
+@pytest.mark.slow
 def test_a_noisy_or_missing_control_leaves_the_reason_open():
     noisy = controls({"control-scalar": [12, -8] * 4})
     assert "cannot be told from these runs" in text_of(grpo=CORRECT, sa_ah_grpo=plus(CORRECT, STEADY), **noisy)
