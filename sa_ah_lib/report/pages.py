@@ -12,7 +12,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from sa_ah_lib.analysis import answer, loading
-from sa_ah_lib.analysis.comparison import by_family
+from sa_ah_lib.analysis.comparison import by_family, caption
 from sa_ah_lib.analysis.seeds import verdict
 from sa_ah_lib.report import paper_tables
 from sa_ah_lib.upstream.metrics import METRICS
@@ -52,8 +52,8 @@ def comparisons(found: loading.Found) -> str:
     """Every comparison over seeds: what was measured, the table of Pass@1, the answer in words."""
     parts = []
     for name, arms in by_family(found.results).items():
-        made = answer.table(arms, name)
-        parts += [f"### {name}\n\n{made.caption}\n", _markdown(*answer.metric_table(arms, "pass_at_1")), *made.notes]
+        told = f"### {name}\n\nMethods over seeds, {caption(arms)}\n"
+        parts += [told, _markdown(*answer.metric_table(arms, "pass_at_1")), answer.paragraph(arms)]
     return "\n\n".join(parts) + "\n"
 
 
