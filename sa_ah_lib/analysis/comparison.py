@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from sa_ah_lib.config import METHOD_FIELDS, METHOD_LABELS, METHODS, SCALES, RunConfig, preset
 from sa_ah_lib.train.scales import resolve_scale
 
-PUBLISHED_STEPS = {"micro-s": 60, "micro-l": 20}
+PUBLISHED_STEPS = {"micro-s": 60, "micro-l": 20, "micro-sum": 40, "micro-legs": 40}
 """Steps of the comparisons whose logs are published: where all arms still learn."""
 
 

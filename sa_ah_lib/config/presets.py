@@ -47,12 +47,12 @@ _MICRO = {
     "eval_batch_size": 250,
     "system_prompt": "none",
 }
-_WORKED = {**_MICRO, "max_completion_tokens": 112}
+_WORKED = {**_MICRO, "max_completion_tokens": 112, "eval_every": 10}
 SCALES = {
     "micro-s": {**_MICRO, "model": "micro-s"},
     "micro-l": {**_MICRO, "model": "micro-l"},
     "micro-sum": {**_WORKED, "model": "micro-sum", "dataset": "micro-sum", "learning_rate": 1.2e-3},
-    "micro-legs": {**_WORKED, "model": "micro-legs", "dataset": "micro-legs"},
+    "micro-legs": {**_WORKED, "model": "micro-legs", "dataset": "micro-legs", "learning_rate": 4e-4},
     "smollm2": {
         "model": "smollm2",
         "dataset": "gsm_symbolic",

@@ -24,6 +24,7 @@ from sa_ah_lib.train.evaluation import pass_at_1
 from sa_ah_lib.train.progress import Progress
 from sa_ah_lib.train.restore import RestoreCallback
 from sa_ah_lib.train.scales import resolve_scale
+from sa_ah_lib.train.shipped import WARM_STARTS
 from sa_ah_lib.rewards import REWARD_FUNCS
 from sa_ah_lib.upstream.hooks import SEAM_ARGUMENTS
 from sa_ah_lib.trainer import sa_ah_trainer_class
@@ -206,6 +207,8 @@ def grpo_arguments(config: RunConfig, output_dir: str | Path, report_to: Any = N
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
         optim="adamw_torch",
+        # It trades time for memory, and a model of a million parameters has no use for the memory.
+        gradient_checkpointing=config.model not in WARM_STARTS,
         logging_steps=1,
         save_strategy="steps",
         save_steps=config.save_every,

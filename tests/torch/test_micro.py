@@ -185,7 +185,8 @@ def test_shipped_warm_starts_are_an_instrument(scale, start):
     for name, (low, high) in measure.LIMITS.items():
         assert low <= numbers[name] <= high, (name, numbers[name])
     recipe = json.loads(json.dumps(asdict(warm_start.RECIPES[scale])))
-    assert {name: facts[name] for name in recipe} == recipe and facts["warm_start"] == start
+    assert facts["warm_start"] == start and facts["seed"] == recipe.pop("seeds")[start]
+    assert {name: facts[name] for name in recipe} == recipe
     assert (path / "model.safetensors").stat().st_size < 4e6
 
 
@@ -242,6 +243,6 @@ def test_the_command_builds_what_it_is_asked(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(command, "build", lambda *args: built.append(args) or numbers)
     command.main(["--scale", "micro-legs", "--out", str(tmp_path)])
     command.main(["--scale", "micro-sum", "--warm-start", "-1", "--out", str(tmp_path)])
-    legs = [("micro-legs", start, str(tmp_path)) for start in range(3)]
+    legs = [("micro-legs", start, str(tmp_path)) for start in range(5)]
     assert built == [*legs, ("micro-sum", warm_start.DESIGN, str(tmp_path))]
     assert "greedy_pass_at_1" in capsys.readouterr().out
