@@ -63,6 +63,7 @@ figures: $(LIGHT)/.installed  ## every table and figure from LOGS (the published
 	$(LIGHT)/bin/papermill --cwd notebooks notebooks/$(TABLES).ipynb $(RUNS)/notebooks/$(TABLES).ipynb \
 	  -p SEED $(SEED) -p WIDTH $(WIDTH) -r RUNS "$(abspath $(LOGS))"
 	$(LIGHT)/bin/python -m sa_ah_lib.report.seed_figures $(LOGS) --out figures/seeds
+	$(LIGHT)/bin/python -m sa_ah_lib.report.board $(LOGS) --out figures/board
 	$(LIGHT)/bin/python -m sa_ah_lib.report.index figures
 	$(LIGHT)/bin/python -m sa_ah_lib.report.pages $(LOGS) README.md docs/metrics.md docs/results.md
 
@@ -73,6 +74,10 @@ docs: $(VENV)/.with-docs  ## this project's site in build/site, with every noteb
 
 report: $(LIGHT)/.installed  ## one self-contained HTML page from LOGS, to send to a colleague
 	$(LIGHT)/bin/python -m sa_ah_lib.report.html_report $(LOGS) --out $(RUNS)/report.html
+
+# RULE is a Python file with one rule, see docs/your-own-rule.md. ARGS are further options: --check-only, --scale micro-legs.
+enter: $(READY)  ## check a token-weight rule of your own, train it, print its row of the board (RULE=my_rule.py)
+	@$(BIN)/python -m sa_ah_lib.enter "$(RULE)" --logs $(LOGS) --runs "$(abspath $(RUNS))" $(ARGS)
 
 .venv-figures/.installed: pyproject.toml $(TESTED)
 	$(PYTHON) -m venv .venv-figures

@@ -38,7 +38,7 @@ def save(directory: str | Path) -> Path:
     for start, names in (("The paper's tables", TABLES), ("The paper's figures and appendix", FIGURES), ("Ours", OURS)):
         sections = [part for name in names if (part := _section(directory, folders, name))]
         parts += [f"## {start}\n", *sections] if sections else []
-    parts += _seeds(directory)
+    parts += [*_board(directory), *_seeds(directory)]
     path = directory / "README.md"
     path.write_text("\n".join(parts), encoding="utf-8")
     return path
@@ -60,6 +60,7 @@ def _folders(directory):
 def _folder_table(directory, folders):
     rows = [[f"`{name}/`", "several models; " * (name in BOTH) + what] for name, what in folders.items()]
     others = {
+        "board/": "measured: every token-weight rule against GRPO, paired by warm start and seed",
         "seeds/": "measured: methods over seeds, paired",
         "audit.md": "the paper's numbers held against each other; each of its claims by them and by our runs",
         "logs/": "the run directories that everything measured is made from",
@@ -89,6 +90,14 @@ def _cell(directory, folder, name, origin):
     links = " · ".join(f"[{ending}]({folder}/{name}.{ending})" for ending in forms)
     picture = f"<img src='{folder}/{name}.png' width='240' alt='{name}, {folder}'><br>" if "png" in forms else ""
     return f"{picture}`{folder}/` {origin.partition(': ')[2]}<br>{links}"
+
+
+def _board(directory):
+    """The board of rules: one picture, and a table for each scale."""
+    names = [path.stem for path in sorted(directory.glob("board/board-*.md"))]
+    pictured = ["board"] * any(directory.glob("board/board.png"))
+    cells = [_cell(directory, "board", name, "") for name in (*pictured, *names)]
+    return [f"## The board of rules\n\n{_table([*pictured, *names], [cells])}\n"] * bool(names)
 
 
 def _seeds(directory):

@@ -24,7 +24,7 @@ LEVELS = (
     {"trainer"},
     {"train"},
     {"analysis", "micro", "sweep"},
-    {"paper", "export"},
+    {"paper", "export", "enter"},
     {"report"},
 )
 """Rooms from the ground up. A room imports from levels below its own, and from itself."""

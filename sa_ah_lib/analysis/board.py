@@ -1,0 +1,185 @@
+"""The board: every token-weight rule against GRPO on one scale, paired by warm start and seed. Needs no torch.
+
+A row is an ``Entry``: the scale's GRPO preset with a few fields changed, at the length of the scale's published
+comparison. Rules that were not run, and those that lost, are rows like the others.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sa_ah_lib import rulebook
+from sa_ah_lib.analysis import answer, comparison
+from sa_ah_lib.analysis.comparison import Arm
+from sa_ah_lib.analysis.seeds import METRICS, Comparison, compare_all, interquartile_mean, verdict
+from sa_ah_lib.analysis.table import DASH, Table
+from sa_ah_lib.config import CONTROLS, METHOD_LABELS, METHODS, RunConfig, preset
+from sa_ah_lib.train.shipped import WARM_STARTS
+
+SCALES = ("micro-sum", "micro-legs")
+"""The scales whose boards are published."""
+
+SEEDS = (1, 2)
+"""The seeds of every row, on each warm start."""
+
+MEASURES = tuple(name for name in ("pass_at_1", "auc", "steps_to", "pass_at_16") if name in METRICS)
+"""Columns of the board, keys of ``seeds.METRICS``; the first is the one that the evidence is of."""
+
+GRPO, NOT_RUN = "GRPO", "not run"
+
+LEFT_OUT = {
+    "hicra": "its strategic n-grams must be given, and nobody has named any for these tasks",
+    "gtpo_conflict": "its source adds a term where A = 0, which no factor of A can, and has no KL term",
+}
+"""{rule: why it has no row}: rules of the registry that a token weight, or its defaults, do not carry exactly."""
+
+SAME_TRAINING = {"seed": 0, "warm_start": 0, "eval_every": 1, "save_every": 1, "eval_batch_size": 1}
+"""Fields in which the runs of one row may differ, with the value that stands for all."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of the board.
+
+    Args:
+        label: its name. rule: in ``rulebook.RECORDS``. method: in ``METHODS``.
+        learning_rate: in units of the scale's own. changes: further fields of ``RunConfig``.
+    """
+
+    label: str
+    rule: str = "cumulative"
+    method: str = "grpo"
+    learning_rate: float = 1.0
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def source(self) -> str:
+        """Where the rule is from: an arXiv id, or "this project"; GRPO's is Eq. 2's."""
+        return "2402.03300" if self.is_line else rulebook.get(self.rule).source
+
+    @property
+    def is_line(self) -> bool:
+        """Whether it is GRPO, at whatever step size: what a rule must beat."""
+        return self.method == "grpo" and self.rule == "cumulative"
+
+    def config(self, scale: str, steps: int = 0, **changes: Any) -> RunConfig:
+        """The run of this row; ``steps`` 0 is the length of the scale's published comparison."""
+        own = preset(scale, self.method)
+        steps = comparison.length(scale, steps) or METHODS["grpo"]["steps"]
+        fields = {"learning_rate": own.learning_rate * self.learning_rate, "rule": self.rule, **self.changes}
+        return own.replace(steps=steps, **{**fields, **changes})
+
+
+def pairs(scale: str) -> list[tuple[int, int]]:
+    """(warm start, seed) of every row's runs: one seed on every warm start first, then the next."""
+    return [(start, seed) for seed in SEEDS for start in range(WARM_STARTS.get(scale, 1))]
+
+
+def entries() -> list[Entry]:
+    """Every row in the board's order: GRPO's, the paper's two, the controls, then the published rules."""
+    line = [Entry(GRPO), *(Entry(f"{GRPO}, {k} × step", learning_rate=float(k)) for k in (2, 4))]
+    line.append(Entry("GRPO, by tokens", changes={"denominator": "tokens"}))
+    own = [Entry(METHOD_LABELS[method], method=method) for method in ("ah-grpo", "sa-ah-grpo")]
+    own.append(Entry("Position decay, AH", "position", "ah-grpo"))
+    own += [Entry(_control_label(method), CONTROLS[method].get("rule", "cumulative"), method) for method in CONTROLS]
+    others = [record for record in rulebook.RECORDS.values() if not record.takes_scope]
+    rules = [entry_of(record) for record in others if record.name not in LEFT_OUT]
+    return [*line, *own, *rules]
+
+
+def _control_label(method):
+    return METHOD_LABELS[method] + ("" if method == "control-mirror" else ", SA")
+
+
+def entry_of(record: rulebook.Record) -> Entry:
+    """The row of a rule that has a record, divided as its source divides."""
+    if record.takes_scope:
+        strength = {name: record.defaults[name] for name in ("alpha", "scope")}
+        return Entry(record.label, record.name, "sa-ah-grpo", changes={"denominator": record.denominator, **strength})
+    return Entry(record.label, record.name, changes={"denominator": record.denominator})
+
+
+def arm(entry: Entry, runs: Iterable[Any], scale: str, steps: int = 0) -> Arm:
+    """The runs of one row, {(scale, warm start, seed): run}; empty where there are none."""
+    wanted = entry.config(scale, steps, **SAME_TRAINING)
+    members = [run for run in runs if run.config.scale == scale and run.config.replace(**SAME_TRAINING) == wanted]
+    return Arm(entry.label, wanted, {(scale, run.config.warm_start, run.config.seed): run for run in members})
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row with what was measured: its arm, and its paired comparisons with GRPO, {metric: Comparison}.
+
+    ``line`` compares it with the best GRPO arm of any step size: the line to beat.
+    """
+
+    entry: Entry
+    arm: Arm
+    against: Mapping[str, Comparison]
+    line: Comparison | None
+
+
+def rows(runs: Iterable[Any], scale: str, steps: int = 0, chosen: Iterable[Entry] | None = None) -> list[Row]:
+    """The rows of one scale, all of ``entries`` where none are chosen.
+
+    Intervals and Holm's p hold for all rows at once, one metric at a time.
+    """
+    runs = list(runs)
+    pairs = [(entry, arm(entry, runs, scale, steps)) for entry in (entries() if chosen is None else chosen)]
+    ran = [(entry, made) for entry, made in pairs if made.runs]
+    line = [made for entry, made in ran if entry.is_line]
+    grpo = next((made for made in line if made.label == GRPO), None)
+    others = [made for _, made in ran if made is not grpo]
+    against = {metric: _by_label(others, grpo, metric) for metric in MEASURES}
+    whole = [made for made in line if grpo is not None and made.runs.keys() >= grpo.runs.keys()]
+    best = max(whole, key=lambda made: interquartile_mean(made, MEASURES[0]).value, default=None)
+    beaten = _by_label([made for entry, made in ran if not entry.is_line], best, MEASURES[0])
+    compared = lambda label: {metric: found[label] for metric, found in against.items() if label in found}  # noqa: E731
+    return [Row(entry, made, compared(made.label), beaten.get(made.label)) for entry, made in pairs]
+
+
+def table(found: list[Row], scale: str) -> Table:
+    """The board as text, one row per rule: measures, evidence against GRPO, and against the line to beat."""
+    arms = [row.arm for row in found if row.arm.runs]
+    header = ["rule", "source", "divided by", *(METRICS[metric].label for metric in MEASURES)]
+    header += ["gain in Pass@1 [95%]", "n", "p", "Holm p", "verdict", "gain over the line [95%]", "verdict, line"]
+    lines = [[*_names(row), *_measured(row), *_evidence(row)] for row in found]
+    told = comparison.caption(arms) if arms else f"measured: {scale}, no run of it was found"
+    return Table(f"board-{scale}", f"Token-weight rules against GRPO, {told}", header, lines, _notes(found))
+
+
+def _by_label(arms, reference, metric):
+    return {c.first: c for c in compare_all([(other, reference) for other in arms], metric)} if reference else {}
+
+
+def _names(row):
+    return [row.entry.label, row.entry.source, row.arm.config.denominator]
+
+
+def _measured(row):
+    if not row.arm.runs:
+        return [NOT_RUN] * len(MEASURES)
+    values = [interquartile_mean(row.arm, metric).value for metric in MEASURES]
+    return [DASH if math.isnan(value) else f"{value:.{3 if value < 1 else 0}f}" for value in values]
+
+
+def _evidence(row):
+    found = row.against.get(MEASURES[0])
+    if not row.arm.runs:
+        return [NOT_RUN] + [DASH] * 6
+    if found is None:
+        return [DASH, str(len(row.arm.runs)), *[DASH] * 5]
+    p_values = [DASH if math.isnan(p) else f"{p:.3g}" for p in (found.p_value, found.adjusted_p)]
+    line = [answer.gain_text(row.line), verdict(row.line)] if row.line else [DASH] * 2
+    return [answer.gain_text(found), str(found.gain.count), *p_values, verdict(found), *line]
+
+
+def _notes(found):
+    best = next((row.line.second for row in found if row.line), None)
+    ran = sum(bool(row.arm.runs) for row in found)
+    left = "; ".join(f"{rulebook.get(name).label}: {reason}" for name, reason in LEFT_OUT.items())
+    notes = [f"{ran} of {len(found)} rows were run. A row's n is its pairs with GRPO: one warm start and one seed."]
+    if best:
+        notes.append(f"The line to beat is {best}, the GRPO with the highest mean Pass@1 of those run on all pairs.")
+    return (*notes, f"Without a row: {left}.")

@@ -1,0 +1,94 @@
+"""Checks a rule file, trains it on the board's pairs of warm start and seed, and prints its row beside GRPO's."""
+
+import argparse
+import statistics
+import sys
+from pathlib import Path
+
+from sa_ah_lib.analysis import board, loading
+from sa_ah_lib.config import SCALES
+from sa_ah_lib.enter import runs
+
+CHECKED_ON = 60
+"""Logged groups that a rule file is checked on."""
+ASSUMED = 3.5
+"""Seconds of a step where no run of the scale is there to tell."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns 0, or 2 for a file that cannot be entered, 130 if stopped."""
+    parser = argparse.ArgumentParser(prog="python -m sa_ah_lib.enter", description=__doc__)
+    parser.add_argument("rule", help="a Python file with one rule, see docs/your-own-rule.md")
+    parser.add_argument("--scale", default=board.SCALES[0], choices=SCALES, help="where it is trained (%(default)s)")
+    parser.add_argument("--pairs", type=int, help="how many of the board's pairs of warm start and seed (all)")
+    parser.add_argument("--steps", type=int, default=0, help="0 is the board's own length")
+    parser.add_argument("--workers", type=int, default=2, help="runs at a time, one core each (%(default)s)")
+    parser.add_argument("--logs", default="figures/logs", help="published runs: GRPO's are read from here")
+    parser.add_argument("--runs", default="runs", help="where new runs go")
+    parser.add_argument("--check-only", action="store_true", help="stop before training")
+    given = parser.parse_args(arguments)
+    try:
+        return _enter(given)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    except (ValueError, OSError) as error:
+        print(f"enter: {error}", file=sys.stderr)
+        return 2
+
+
+def _enter(given):
+    record = _checked(given.rule, given.logs)
+    if given.check_only:
+        return 0
+    home, wanted = runs.directory(given.rule, given.runs), board.pairs(given.scale)[: given.pairs]
+    entry, grpo = board.entry_of(record), board.Entry(board.GRPO)
+    found = _found(given, home, wanted)
+    jobs = [*_missing(grpo, found, given, wanted, Path(given.runs)), *_missing(entry, found, given, wanted, home)]
+    print(_forecast(jobs, found, given))
+    runs.train(jobs, given.rule, given.workers)
+    line = [known for known in board.entries() if known.is_line]
+    rows = board.rows(_found(given, home, wanted), given.scale, given.steps, [*line, entry])
+    table = board.table([row for row in rows if row.arm.runs], given.scale)
+    print(table.markdown, *table.save(home), sep="\n")
+    return 0
+
+
+def _checked(path, logs):
+    # Torch is only needed here; a process that trains must import Unsloth before it.
+    from sa_ah_lib.enter import replay, rule_file
+
+    rule = rule_file.load(path)
+    print(f"{path}: {rule_file.check(rule, [group.batch for group in replay.groups(logs, CHECKED_ON)])}")
+    return rule.record
+
+
+def _found(given, home, wanted):
+    """Finished runs of the pairs, published ones and one's own."""
+    places = [place for place in (given.logs, given.runs, home) if Path(place).is_dir()]
+    results = loading.load(*places).results
+    own = [r for r in results if r.directory.parent == home or "enter" not in r.directory.parts]
+    return [r for r in own if (r.config.warm_start, r.config.seed) in wanted]
+
+
+def _missing(entry, found, given, wanted, parent):
+    there = {key[1:] for key in board.arm(entry, found, given.scale, given.steps).runs}
+    return [
+        (entry.config(given.scale, given.steps, warm_start=start, seed=seed), parent)
+        for start, seed in wanted
+        if (start, seed) not in there
+    ]
+
+
+def _forecast(jobs, found, given):
+    """What is trained now, and about how long that takes."""
+    seconds = [
+        row["step_time"] for r in found if r.config.scale == given.scale for row in r.train if "step_time" in row
+    ]
+    step = statistics.median(seconds) if seconds else ASSUMED
+    minutes = sum(config.steps for config, _ in jobs) * step / min(given.workers, max(1, len(jobs))) / 60
+    return f"{len(jobs)} runs are trained now, {given.workers} at a time: about {minutes:.0f} minutes and evaluations"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

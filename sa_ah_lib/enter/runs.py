@@ -1,0 +1,81 @@
+"""The runs of an entry: which there must be, and training those that are missing, two at a time.
+
+Needs no torch until a run begins, because Unsloth must be imported first.
+"""
+
+import hashlib
+import multiprocessing
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from sa_ah_lib.config import RunConfig
+
+
+def directory(path: str | Path, runs: str | Path) -> Path:
+    """Where an entry's runs go: named by the rule file's contents, so that a changed rule reads no older run."""
+    digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()[:8]
+    return Path(runs) / "enter" / f"{Path(path).stem}-{digest}"
+
+
+def train(jobs: Sequence[tuple[RunConfig, Path]], rule_file: str | Path | None, workers: int = 2) -> None:
+    """Train runs, ``workers`` at a time, each on one core, with one bar over all steps.
+
+    A run that was stopped goes on from its checkpoint. What a run prints is in ``output.log`` beside it.
+
+    Args:
+        jobs: (configuration, parent of its run directory). rule_file: the file that registers their rule, or None.
+
+    Raises:
+        whatever a run raised; runs that have not begun are not started.
+    """
+    if not jobs:
+        return
+    # Python's own start method on Linux copies a process that may have imported torch before Unsloth.
+    context = multiprocessing.get_context("spawn")
+    with (
+        ProcessPoolExecutor(min(workers, len(jobs)), context) as pool,
+        tqdm(total=sum(config.steps for config, _ in jobs), unit="step") as bar,
+    ):
+        given = str(rule_file) if rule_file else None
+        pending = [pool.submit(_one, config.to_dict(), str(parent), given) for config, parent in jobs]
+        try:
+            while not all(job.done() for job in pending):
+                time.sleep(1)
+                if new := sum(map(_steps_done, jobs)) - bar.n:
+                    bar.update(new)
+                for job in pending:
+                    if job.done():
+                        job.result()
+            bar.update(bar.total - bar.n)
+        finally:
+            pool.shutdown(cancel_futures=True)
+    for job in pending:
+        job.result()
+
+
+def _one(values: dict[str, Any], parent: str, rule_file: str | None) -> None:
+    """One run, in a process of its own."""
+    Path(parent).mkdir(parents=True, exist_ok=True)
+    log = os.open(Path(parent) / "output.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(log, stream)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    from sa_ah_lib.train import training  # first: it imports Unsloth, which patches torch
+
+    if rule_file:
+        from sa_ah_lib.enter.rule_file import load
+
+        load(rule_file)
+    training.run(RunConfig.from_dict(values), parent, progress=False)
+
+
+def _steps_done(job):
+    config, parent = job
+    path = Path(parent) / config.run_id / "train.jsonl"
+    return path.read_bytes().count(b"\n") if path.is_file() else 0

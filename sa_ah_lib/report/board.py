@@ -1,0 +1,97 @@
+"""The board's tables and its picture from run directories. Needs no torch.
+
+``python -m sa_ah_lib.report.board figures/logs --out figures/board`` writes a table per scale and a forest plot.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from sa_ah_lib.analysis import board
+from sa_ah_lib.analysis.loading import load
+from sa_ah_lib.analysis.seeds import METRICS
+from sa_ah_lib.report.figures import WIDTHS, caption, save_pictures, styled
+
+STYLES = ({"color": "#0072B2", "marker": "o"}, {"color": "#D55E00", "marker": "s"}, {"color": "#009E73", "marker": "^"})
+"""One for each scale; Okabe-Ito colours, told apart by marker in greyscale."""
+APART = 0.17
+
+
+def plot(boards: dict[str, list[board.Row]], ax=None):
+    """Forest plot: each rule's paired gain in Pass@1 over GRPO with its 95% interval, one mark for each scale.
+
+    Args:
+        boards: {scale: rows of ``board.rows``}; rules that no scale ran are left out.
+    """
+    ax = ax or plt.subplots()[1]
+    metric = METRICS[board.MEASURES[0]]
+    labels = [row.entry.label for row in next(iter(boards.values()))]
+    found = {
+        scale: {row.entry.label: row.against.get(board.MEASURES[0]) for row in rows} for scale, rows in boards.items()
+    }
+    drawn = [label for label in labels if any(gains[label] for gains in found.values())]
+    ax.axvspan(-100 * metric.margin, 100 * metric.margin, color="0.92", zorder=0, linewidth=0)
+    ax.axvline(0, color="0.35", linewidth=0.8, zorder=1)
+    for number, ((scale, gains), style) in enumerate(zip(found.items(), STYLES, strict=False)):
+        shift = APART * (2 * number - len(found) + 1)
+        for place, label in enumerate(drawn):
+            if gains[label]:
+                _gain(ax, place + shift, gains[label], style)
+        ax.plot([], [], label=scale, linewidth=1.2, markersize=4, **style)
+    ax.set_yticks(range(len(drawn)), drawn)
+    ax.set_ylim(len(drawn) - 0.4, -0.6)
+    ax.grid(axis="x")
+    ax.set_xlabel(f"{metric.label} − GRPO (points)\nbetter to the right")
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(found))
+    return ax
+
+
+def _gain(ax, place, comparison, style):
+    """Each pair (small), the mean, and its interval."""
+    pairs = [100 * gain for gain in comparison.gains.values()]
+    ax.plot(pairs, [place] * len(pairs), "|", color=style["color"], alpha=0.45, markersize=3, markeredgewidth=0.6)
+    gain = comparison.gain
+    if np.isfinite(gain.low):
+        ends = [100 * gain.low, 100 * gain.high]
+        ax.plot(ends, [place, place], color=style["color"], linewidth=1.2, solid_capstyle="butt")
+    ax.plot(100 * gain.value, place, markersize=4, **style)
+
+
+def picture(boards: dict[str, list[board.Row]], width: str = "single"):
+    """The forest plot as a figure one or two journal columns wide, or None where no rule was run beside GRPO."""
+    ran = {row.entry.label for rows in boards.values() for row in rows if row.against}
+    if not ran:
+        return None
+    with styled():
+        figure, ax = plt.subplots(figsize=(WIDTHS[width], 1.3 + 0.22 * len(ran)), layout="constrained")
+        plot(boards, ax)
+        bars = "bars: 95% intervals, for all rows of a scale at once; ticks: pairs; grey: margin"
+        return caption(figure, f"Token-weight rules against GRPO, paired by warm start and seed; {bars}")
+
+
+def save(boards: dict[str, list[board.Row]], directory: str | Path, width: str = "single") -> list[Path]:
+    """Write ``board-<scale>`` as Markdown, CSV and LaTeX, and ``board`` as PNG, SVG and PDF; the paths written."""
+    tables = [board.table(rows, scale) for scale, rows in boards.items()]
+    drawn = picture(boards, width)
+    paths = [path for table in tables for path in table.save(directory)]
+    return paths + (save_pictures(drawn, directory, "board") if drawn else [])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write the board of the micro scales from run directories."""
+    parser = argparse.ArgumentParser(prog="python -m sa_ah_lib.report.board", description=main.__doc__)
+    parser.add_argument("runs", nargs="+", help="directories that hold runs")
+    parser.add_argument("--out", default="figures/board", help="where the files go")
+    parser.add_argument("--scale", action="append", help=f"a scale; may be given again ({' and '.join(board.SCALES)})")
+    parser.add_argument("--width", choices=sorted(WIDTHS), default="single", help="journal columns of the picture")
+    options = parser.parse_args(arguments)
+    found = load(*options.runs)
+    boards = {scale: board.rows(found.results, scale) for scale in options.scale or board.SCALES}
+    print(*save(boards, options.out, options.width), sep="\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,252 @@
+"""A rule file before any training: what is wrong with it is said in one line, and every good rule passes."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+import torch
+from families import write_run
+
+from sa_ah_lib import rulebook
+from sa_ah_lib.config import preset
+from sa_ah_lib.enter import __main__ as command
+from sa_ah_lib.enter import replay, rule_file, runs
+from sa_ah_lib.rules import RULES
+
+LOGS = Path(__file__).parents[2] / "figures" / "logs"
+REPLAYED = replay.groups(LOGS, 20)
+INPUTS = '("entropy", "mask", "advantages")'
+RECORD = 'Record("mine", "Mine", "someone", r"1 - H", {inputs}, {more})'
+NO_FUNCTION = RECORD.format(inputs="()", more="'tokens'")
+GOOD = "return 1 - batch.entropy"
+
+
+@pytest.fixture(autouse=True)
+def forgotten():
+    """No rule of a test stays registered."""
+    before = dict(RULES), dict(rulebook.RECORDS), dict(rule_file._LOADED)
+    yield
+    for registry, kept in zip((RULES, rulebook.RECORDS, rule_file._LOADED), before, strict=True):
+        registry.clear()
+        registry.update(kept)
+
+
+@pytest.fixture(scope="module")
+def batches():
+    return [group.batch for group in REPLAYED]
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Writes a rule file: its body, and what else its record, signature and head say."""
+
+    def write(body=GOOD, takes="batch", more='"tokens"', inputs=INPUTS, head="", name="my_rule.py"):
+        record = RECORD.format(more=more, inputs=inputs)
+        text = (
+            f"import torch\nfrom sa_ah_lib.rules import Record, rule\n{head}\n\n@rule({record})\ndef mine({takes}):\n"
+        )
+        path = tmp_path / name
+        path.write_text(text + "".join(f"    {line}\n" for line in body.splitlines()), encoding="utf-8")
+        return path
+
+    return write
+
+
+# --- files that are not let in ----------------------------------------------------------------------------------------
+
+UNREADABLE = {
+    "no such file": (lambda write, tmp: tmp / "nowhere.py", "must be a Python file that is there"),
+    "no Python": (lambda write, tmp: text(tmp / "rule.txt", "1"), "must be a Python file"),
+    "a syntax error": (lambda write, tmp: text(tmp / "a.py", "\ndef f(:\n"), r"Got SyntaxError.*\(line 2\)"),
+    "an import that fails": (lambda write, tmp: text(tmp / "a.py", "\nimport nowhere"), r"No module.*\(line 2\)"),
+    "sys.exit": (lambda write, tmp: text(tmp / "a.py", "raise SystemExit(3)"), "importable. Got SystemExit"),
+    "no rule": (lambda write, tmp: text(tmp / "a.py", "def mine(batch): return batch.entropy"), "one rule.*Got none"),
+    "two rules": (
+        lambda write, tmp: write(head='@rule(Record("b", "B", "x", "1", (), "tokens"))\ndef b(batch): return 1\n'),
+        r"one rule, with @rule.*\['b', 'mine'\]",
+    ),
+    "another rule's name": (
+        lambda write, tmp: changed(write(), '"mine", "Mine", "someone"', '"edge", "E", "2507.21848"'),
+        "a name of its own. Got 'edge'",
+    ),
+    "another rule's name and source": (
+        lambda write, tmp: changed(write(), '"mine"', '"edge"'),
+        "there already, of 2507.21848",
+    ),
+    "an unknown input": (lambda write, tmp: write(inputs='("entropie",)'), r"must be among .*entropie"),
+    "an unknown denominator": (lambda write, tmp: write(more='"token"'), "denominator in my_rule.py.*'token'"),
+    "a whole number as default": (
+        lambda write, tmp: write(takes="batch, k", more='"tokens", defaults={"k": 1}'), "write 1.0 for 1"
+    ),
+    "a default out of its range": (
+        lambda write, tmp: write(takes="batch, k", more='"tokens", defaults={"k": 2.0}, ranges={"k": (0.0, 1.0)}'),
+        "in the record's own ranges: k of rule 'mine'",
+    ),
+    "a parameter too few": (
+        lambda write, tmp: write(more='"tokens", defaults={"k": 1.0}'), r"must take \(batch, k\).*Got \(batch\)"
+    ),
+    "a parameter too many": (lambda write, tmp: write(takes="batch, k"), r"must take \(batch\).*Got \(batch, k\)"),
+    "no parameter": (lambda write, tmp: write(takes=""), r"must take \(batch\).*Got \(\)"),
+    "no function": (
+        lambda write, tmp: text(tmp / "a.py", f"from sa_ah_lib.rules import *\nrule({NO_FUNCTION})(3)"),
+        "must decorate a function",
+    ),
+}  # fmt: skip
+
+
+def changed(path, old, new):
+    return text(path, path.read_text(encoding="utf-8").replace(old, new))
+
+
+def text(path, content):
+    path.write_text(content, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("what", UNREADABLE)
+def test_a_file_that_is_no_rule_is_refused_when_it_is_read(what, written, tmp_path):
+    make, message = UNREADABLE[what]
+    before = dict(RULES), dict(rulebook.RECORDS)
+    with pytest.raises(rule_file.RuleFileError, match=message):
+        rule_file.load(make(written, tmp_path))
+    # A half-loaded rule would be found by the next command of a notebook.
+    assert (dict(RULES), dict(rulebook.RECORDS)) == before
+
+
+WRONG = {
+    "wrong shape": ({"body": "return batch.entropy.mean(1)"}, r"of shape \(B, T\)"),
+    "no tensor": ({"body": "return 1.0"}, r"of shape \(B, T\).*Got float"),
+    "NaN": ({"body": "return batch.entropy / (batch.entropy * 0)"}, "must be finite"),
+    "an infinite weight": ({"body": "return 1 / batch.entropy.where(batch.entropy > 1e-4, 0.0)"}, "must be finite"),
+    "NaN only without entropy": (
+        {"body": "return batch.entropy / batch.entropy.amax(1, keepdim=True)"}, "failed on rollouts without entropy"
+    ),
+    "NaN only on a rollout of one token": (
+        {"body": "n = batch.lengths[:, None]\nreturn batch.entropy + (n - 1) / (n - 1)"}, "one of a single token"
+    ),
+    "a gradient": ({"body": "return torch.nn.Parameter(1 - batch.entropy)"}, "constants of the loss. Got a gradient"),
+    "negative without saying so": ({"body": "return batch.entropy - 0.1"}, "not be negative unless its record says"),
+    "an exception": ({"body": "x = 1\nreturn batch.entropie"}, r"AttributeError.*\(line \d+\)"),
+    "an input that was not asked for": ({"body": "return batch.log_probs.exp()"}, "failed on replayed group 1"),
+    "a batch that is written into": ({"body": "return 1 - batch.entropy.mul_(0.5)"}, "wrote into entropy"),
+    "a draw from the global state": ({"body": "return torch.rand_like(batch.entropy)"}, "equal weights for an equal"),
+    "padding in a mean": ({"body": "return batch.entropy.mean(1)[:, None] + 0 * batch.mask"}, "depend on padding"),
+    "a no-op": ({"body": "return torch.ones_like(batch.entropy)"}, "must change some gradient"),
+    "a factor that cancels": ({"body": "return 0.5 * batch.mask.float()", "more": '"group"'}, "cancels in 'group'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_a_rule_that_would_spoil_a_run_is_refused_before_it(what, written, batches):
+    """Each of these trains for minutes before it fails, or trains something else in silence."""
+    given, message = WRONG[what]
+    with pytest.raises(rule_file.RuleFileError, match=message):
+        rule_file.check(rule_file.load(written(**given)), batches)
+
+
+def test_the_command_says_it_in_one_line_and_trains_nothing(written, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(runs, "train", lambda *_: pytest.fail("trained"))
+    path = written("return batch.entropy - 0.1")
+    assert command.main([str(path), "--logs", str(LOGS), "--runs", str(tmp_path / "runs")]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("enter: rule 'mine' failed on replayed group 1") and said.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+# --- files that are ---------------------------------------------------------------------------------------------------
+
+
+def test_a_signed_rule_may_be_negative(written, batches):
+    rule = rule_file.load(written("return batch.entropy - 0.1", more='"tokens", signed=True'))
+    assert rule_file.check(rule, batches).least < 0
+
+
+def test_what_the_check_says_is_what_the_rule_did(written, batches):
+    """Numbers in a message that nobody holds to anything."""
+    found = rule_file.check(rule_file.load(written("return batch.mask * 0.5 + 0.25 * (batch.positions == 1)")), batches)
+    tokens, rollouts = (sum(int(f(b)) for b in batches) for f in (lambda b: b.tokens.sum(), lambda b: len(b.mask)))
+    assert (found.groups, found.least, found.largest, found.changed) == (len(batches), 0.5, 0.75, 1.0)
+    assert found.mean == pytest.approx(0.5 + 0.25 * rollouts / tokens)
+    half = rule_file.check(
+        rule_file.load(written("return 1 - 0.5 * (batch.advantages[:, None] < 0) * batch.mask")), batches
+    )
+    failed = sum(int(b.tokens[b.advantages < 0].sum()) for b in batches)
+    counted = sum(int(b.tokens[b.advantages != 0].sum()) for b in batches)
+    assert half.changed == pytest.approx(failed / counted)
+
+
+@pytest.mark.parametrize("name", [name for name in RULES if name not in ("hicra", "clip_cov")])
+def test_every_rule_of_the_registry_keeps_to_what_is_asked(name, batches):
+    """HICRA's grams must be given; Clip-Cov's bounds reach no token of rollouts this short."""
+    assert rule_file.check(RULES[name], batches).changed > 0
+
+
+def test_a_file_that_is_loaded_again_replaces_its_rule(written):
+    """In a notebook the second try of a rule is the usual one."""
+    first, second = rule_file.load(written()), rule_file.load(written("return 2 - batch.entropy"))
+    assert RULES["mine"] is second and first is not second
+    with pytest.raises(rule_file.RuleFileError, match="a name of its own. Got 'mine'"):
+        rule_file.load(written(name="other.py"))
+
+
+def test_logged_groups_are_what_was_trained_on():
+    """Weights recomputed from the replayed batch are the ones that the run logged."""
+    seen = 0
+    for group in REPLAYED:
+        config = json.loads((next(LOGS.rglob(group.run_id)) / "config.json").read_text(encoding="utf-8"))
+        path = next(LOGS.rglob(group.run_id)) / "completions.jsonl"
+        logged = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        logged = [row["weights"] for row in logged if row["step"] == group.step and row["tokens"] in group.tokens]
+        found = RULES["cumulative"](group.batch, alpha=config["alpha"], scope=config["scope"])[group.batch.tokens]
+        assert torch.allclose(found, torch.tensor([w for row in logged for w in row]), atol=2e-4)
+        seen += len(found)
+    assert seen > 1000
+
+
+def test_logs_without_rollouts_are_an_error(tmp_path):
+    with pytest.raises(ValueError, match="Got none below"):
+        replay.groups(tmp_path)
+
+
+# --- what is run ------------------------------------------------------------------------------------------------------
+
+
+def test_a_changed_file_has_runs_of_its_own(written, tmp_path):
+    """A run is named by its rule's name: the logs of yesterday's rule would stand for today's."""
+    first = runs.directory(written(), tmp_path)
+    assert runs.directory(written(), tmp_path) == first
+    assert runs.directory(written("return 2 - batch.entropy"), tmp_path) != first
+
+
+def test_only_missing_runs_are_trained_and_the_row_stands_beside_grpos(written, tmp_path, capsys, monkeypatch):
+    """GRPO's published runs are read; of one's own only those that are not there are made."""
+    path, logs, home = written(), tmp_path / "logs", tmp_path / "runs"
+    base = preset("micro-sum", "grpo", steps=30, eval_examples=40)
+    monkeypatch.setattr(command.board.Entry, "config", shortened(command.board.Entry.config))
+    pairs = command.board.pairs("micro-sum")[:4]
+    for start, seed in pairs[:3]:
+        write_run(logs, base.replace(warm_start=start, seed=seed))
+    trained = []
+
+    def train(jobs, file, workers):
+        for config, parent in jobs:
+            assert file == str(path) and not trained.append(config)
+            write_run(parent, config)
+
+    monkeypatch.setattr(runs, "train", train)
+    monkeypatch.setattr(replay, "groups", lambda *_: REPLAYED)
+    options = ["--logs", str(logs), "--runs", str(home), "--pairs", "4", "--steps", "30"]
+    assert command.main([str(path), *options]) == 0
+    wanted = [("cumulative", *pairs[3]), *(("mine", *pair) for pair in pairs)]
+    assert [(c.rule, c.warm_start, c.seed) for c in trained] == wanted
+    said = capsys.readouterr().out
+    assert "5 runs are trained now" in said and "| GRPO " in said and "| Mine " in said
+    assert command.main([str(path), *options]) == 0
+    assert len(trained) == 5 and "0 runs are trained now" in capsys.readouterr().out
+    assert (runs.directory(path, home) / "board-micro-sum.md").is_file()
+
+
+def shortened(config):
+    return lambda self, *args, **changes: config(self, *args, **{"eval_examples": 40, **changes})

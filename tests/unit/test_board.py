@@ -1,0 +1,155 @@
+"""The board of rules: which runs make a row, what is said against what, and that nothing is left out in silence."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from made_runs import made_run
+
+from sa_ah_lib import rulebook
+from sa_ah_lib.analysis import board, seeds
+from sa_ah_lib.report import board as pages
+from sa_ah_lib.report import figures
+
+COUNTS = [300, 310, 290, 330, 305, 295, 320, 315]
+PAIRS = [(start, seed) for seed in (1, 2, 3, 4) for start in (0, 1)]
+
+
+def entry(label):
+    return next(known for known in board.entries() if known.label == label)
+
+
+def runs_of(label, counts, pairs=PAIRS, scale="micro-sum", **changes):
+    """Runs of one row, with these final counts of 500."""
+    made = []
+    for (start, seed), correct in zip(pairs, counts, strict=False):
+        config = entry(label).config(scale, warm_start=start, seed=seed, **changes)
+        fields = {k: v for k, v in config.to_dict().items() if k not in ("method", "seed", "scale", "steps")}
+        made.append(made_run(config.method, seed, correct, scale=scale, steps=config.steps, **fields))
+    return made
+
+
+def plus(points, counts=COUNTS):
+    return [count + 5 * p for count, p in zip(counts, points, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def runs():
+    """GRPO at two step sizes, the larger the better one; a rule between the two; one that loses."""
+    found = runs_of("GRPO", COUNTS) + runs_of("GRPO, 2 × step", plus([8, 9, 8, 7, 8, 9, 8, 7]))
+    found += runs_of("GTPO (entropy)", plus([4, 3, 4, 5, 4, 3, 4, 5]))
+    return found + runs_of("First token only", plus([-9, -8, -9, -10, -9, -8, -9, -10]))
+
+
+@pytest.fixture(scope="module")
+def rows(runs):
+    return board.rows(runs, "micro-sum")
+
+
+def test_every_rule_of_the_registry_has_a_row_or_a_reason():
+    """A rule that is neither shown nor named is the one whose result was bad."""
+    shown = {known.rule for known in board.entries()}
+    assert shown | board.LEFT_OUT.keys() == rulebook.RECORDS.keys() and not shown & board.LEFT_OUT.keys()
+    assert len({known.label for known in board.entries()}) == len(board.entries())
+
+
+@pytest.mark.parametrize("scale", board.SCALES)
+def test_every_row_is_a_run_that_can_be_made(scale):
+    """Other fields than the named ones would compare settings; two rows of one configuration are one run."""
+    configs = [known.config(scale) for known in board.entries()]
+    assert len({config.run_id for config in configs}) == len(configs)
+    grpo = configs[0]
+    for known, config in zip(board.entries(), configs, strict=True):
+        free = {"method", "scope", "alpha", "rule", "rule_parameters", "denominator", "learning_rate"}
+        same = {k: v for k, v in config.to_dict().items() if k not in free}
+        assert same == {k: v for k, v in grpo.to_dict().items() if k not in free}
+        assert config.learning_rate == known.learning_rate * grpo.learning_rate
+        assert known.is_line or config.denominator == rulebook.get(config.rule).denominator
+
+
+def test_pairs_take_every_warm_start_first(monkeypatch):
+    """The first few pairs of an entry should not all be of one warm start."""
+    monkeypatch.setitem(board.WARM_STARTS, "micro-sum", 3)
+    assert board.pairs("micro-sum") == [(0, 1), (1, 1), (2, 1), (0, 2), (1, 2), (2, 2)]
+
+
+def test_a_run_is_counted_in_its_own_row_alone(runs):
+    """GRPO's preset is also that of every published rule: taken for GRPO, they would be the line to beat."""
+    sizes = {known.label: len(board.arm(known, runs, "micro-sum").runs) for known in board.entries()}
+    assert {label for label, size in sizes.items() if size} == {
+        "GRPO", "GRPO, 2 × step", "GTPO (entropy)", "First token only",
+    }  # fmt: skip
+    assert set(board.arm(entry("GRPO"), runs, "micro-sum").runs) == {("micro-sum", *pair) for pair in PAIRS}
+
+
+def test_other_evaluations_are_the_same_training_and_another_length_is_not(runs):
+    other = runs_of("GRPO", [1], [(0, 9)], eval_every=7) + runs_of("GRPO", [1], [(0, 8)], steps=5)
+    found = board.arm(entry("GRPO"), runs + other, "micro-sum").runs
+    assert ("micro-sum", 0, 9) in found and ("micro-sum", 0, 8) not in found
+    assert board.arm(entry("GRPO"), other, "micro-sum", steps=5).runs.keys() == {("micro-sum", 0, 8)}
+
+
+def test_a_rule_is_paired_with_grpo_and_with_the_best_of_its_step_sizes(rows):
+    """A gain that GRPO has at twice the step is no gain of the rule."""
+    row = next(row for row in rows if row.entry.label == "GTPO (entropy)")
+    found = row.against["pass_at_1"]
+    assert found.second == "GRPO" and found.gain.value == pytest.approx(0.04) and found.gain.count == 8
+    assert row.line.second == "GRPO, 2 × step" and row.line.gain.value == pytest.approx(-0.04)
+    table = board.table(rows, "micro-sum")
+    assert any("The line to beat is GRPO, 2 × step" in note for note in table.notes)
+
+
+def test_a_line_that_lacks_pairs_is_not_the_line_to_beat(runs):
+    """One lucky run of GRPO at four times the step beats all."""
+    lucky = runs_of("GRPO, 4 × step", [499], PAIRS[:1])
+    rows = board.rows(runs + lucky, "micro-sum")
+    assert {row.line.second for row in rows if row.line} == {"GRPO, 2 × step"}
+
+
+def test_p_is_corrected_for_every_row_that_was_run(rows, runs):
+    found = [row.against["pass_at_1"] for row in rows if row.against]
+    assert len(found) == 3 and all(c.adjusted_p == pytest.approx(3 * c.p_value) for c in found)
+    alone = board.rows(runs, "micro-sum", chosen=[entry("GRPO"), entry("GTPO (entropy)")])
+    assert alone[1].against["pass_at_1"].adjusted_p == alone[1].against["pass_at_1"].p_value
+
+
+def test_a_loss_and_a_rule_that_was_not_run_are_rows(rows):
+    table = board.table(rows, "micro-sum")
+    assert len(table.rows) == len(board.entries())
+    cells = {row[0]: dict(zip(table.header, row, strict=True)) for row in table.rows}
+    assert cells["First token only"]["gain in Pass@1 [95%]"].startswith("-9.0 points")
+    assert cells["First token only"]["n"] == "8" and cells["EDGE"]["gain in Pass@1 [95%]"] == "not run"
+    assert cells["GRPO"]["final greedy Pass@1"] == f"{seeds.interquartile_mean(rows[0].arm, 'pass_at_1').value:.3f}"
+    assert any(note.startswith("4 of ") for note in table.notes)
+    assert all(rulebook.get(name).label in table.notes[-1] for name in board.LEFT_OUT)
+
+
+def test_a_board_without_any_run_says_so():
+    rows = board.rows([], "micro-legs")
+    assert {row[3] for row in board.table(rows, "micro-legs").rows} == {"not run"}
+    assert "no run of it was found" in board.table(rows, "micro-legs").caption
+    assert pages.picture({"micro-legs": rows}) is None
+
+
+def test_the_picture_shows_the_numbers_of_the_table(rows):
+    with plt.style.context(figures.STYLE):
+        ax = pages.plot({"micro-sum": rows, "micro-legs": board.rows([], "micro-legs")})
+        names = [label.get_text() for label in ax.get_yticklabels()]
+        marks = [line for line in ax.lines if len(line.get_xdata()) == 1 and line.get_marker() == "o"]
+        assert names == ["GRPO, 2 × step", "First token only", "GTPO (entropy)"]
+        drawn = {names[round(line.get_ydata()[0])]: float(line.get_xdata()[0]) for line in marks}
+        plt.close("all")
+    assert drawn == {r.entry.label: pytest.approx(100 * r.against["pass_at_1"].gain.value) for r in rows if r.against}
+
+
+def test_the_files_of_a_board(rows, tmp_path):
+    paths = pages.save({"micro-sum": rows}, tmp_path)
+    names = {path.name for path in paths}
+    assert names == {f"board-micro-sum.{e}" for e in ("md", "csv", "tex")} | {
+        f"board.{e}" for e in ("png", "svg", "pdf")
+    }
+    assert all(path.stat().st_size > 500 for path in paths)
+    width = plt.imread(tmp_path / "board.png").shape[1] / 300
+    assert np.isclose(width, figures.WIDTHS["single"], atol=0.02)
