@@ -123,6 +123,7 @@ test-older: $(OLDER)/.installed  ## the seam's tests on an older Unsloth and TRL
 
 lint: $(VENV)/.with-test
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/ty check
 
 lab: $(READY) $(NOTEBOOKS:%=lab/%.ipynb) lab/$(TABLES).ipynb  ## JupyterLab on copies of the notebooks, in lab/

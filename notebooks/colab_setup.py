@@ -22,7 +22,7 @@ from pip._vendor.packaging.requirements import Requirement  # pip's own copy, th
 HOME = Path(__file__).resolve().parent.parent
 DRIVE_FOLDER = "/content/drive"
 
-CELL = '''
+CELL = """
 import sys
 
 if "google.colab" in sys.modules:
@@ -40,7 +40,7 @@ if "google.colab" in sys.modules:
     import colab_setup
 
     RUNS = colab_setup.setup("{extra}", DRIVE, RUNS)
-'''
+"""
 """The cell; ``extra`` is what pyproject.toml calls the notebook's packages."""
 
 

@@ -2,11 +2,13 @@
 
 import json
 import re
+from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from sa_ah_lib.analysis.stats import wilson_interval
 from sa_ah_lib.config import METHOD_LABELS
+from sa_ah_lib.train.runlog import Run
 
 TEMPLATE = """---
 {{ card_data }}
@@ -44,7 +46,7 @@ below, greedy, one completion a problem, on held-out problems of the same data s
 """
 
 
-def write(run, directory, form, verified):
+def write(run: Run, directory: Path, form: str, verified: str) -> ModelCard:
     """Write ``README.md`` into an export's directory.
 
     Args:

@@ -7,7 +7,9 @@ stay under ``<format>.unverified``.
 
 import copy
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from sa_ah_lib.train import models  # first: it imports unsloth, which patches what follows
 
@@ -22,6 +24,7 @@ from sa_ah_lib.export.reload import next_tokens, reloaded_next_tokens
 from sa_ah_lib.train import data
 from sa_ah_lib.train.evaluation import generating, greedy
 from sa_ah_lib.train.prompts import encode_prompts
+from sa_ah_lib.train.runlog import Run
 from sa_ah_lib.upstream.hooks import REFERENCE
 
 FORMATS = ("adapter", "merged_16bit", "gguf")
@@ -37,7 +40,14 @@ class ExportMismatchError(RuntimeError):
     """The exported files are not the trained model."""
 
 
-def export(run, formats=(), push_to="", data_dir=None, quantization="q8_0", dtype="bfloat16"):
+def export(
+    run: Run,
+    formats: Sequence[str] = (),
+    push_to: str = "",
+    data_dir: str | Path | None = None,
+    quantization: str = "q8_0",
+    dtype: str = "bfloat16",
+) -> dict[str, Path]:
     """Export a trained run's model; with no formats, nothing is loaded and nothing is done.
 
     Args:
@@ -76,7 +86,7 @@ def export(run, formats=(), push_to="", data_dir=None, quantization="q8_0", dtyp
     return places
 
 
-def check_trained(model):
+def check_trained(model: Any) -> None:
     """Raise ValueError unless every LoRA B matrix of ``model`` is finite and not all zero."""
     bad = [
         name
@@ -90,7 +100,9 @@ def check_trained(model):
         )
 
 
-def compare(rows, answers, base_answers):
+def compare(
+    rows: list[tuple[list[int], list[int]]], answers: list[list[int]], base_answers: list[list[int]]
+) -> dict[str, Any]:
     """How far an exported model says what the adapter says.
 
     Args:
@@ -101,12 +113,15 @@ def compare(rows, answers, base_answers):
         dict of counts and shares in [0, 1]: prompts, tokens, same_completions, same_tokens, base_same_tokens.
     """
     completions = [completion for _, completion in rows]
-    flat = lambda lists: [token for tokens in lists for token in tokens]  # noqa: E731
-    total = len(flat(completions))
-    same = lambda given: sum(a == b for a, b in zip(flat(completions), flat(given), strict=True)) / total  # noqa: E731
+    wanted = [token for tokens in completions for token in tokens]
+
+    def same(given):
+        flat = [token for tokens in given for token in tokens]
+        return sum(a == b for a, b in zip(wanted, flat, strict=True)) / len(wanted)
+
     return {
         "prompts": len(rows),
-        "tokens": total,
+        "tokens": len(wanted),
         "same_completions": sum(a == b for a, b in zip(completions, answers, strict=True)) / len(rows),
         "same_tokens": same(answers),
         "base_same_tokens": same(base_answers),
@@ -114,7 +129,7 @@ def compare(rows, answers, base_answers):
 
 
 @torch.no_grad()
-def kept_share(model, directory):
+def kept_share(model: Any, directory: str | Path) -> float | None:
     """Share of the adapter's change of the weights that the merged files in ``directory`` hold.
 
     The projection of (merged - base) on the adapter's own change, over all its matrices: 1 is all of it, 0 none. A

@@ -8,20 +8,21 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 
 
 @torch.inference_mode()
-def next_tokens(model, rows):
+def next_tokens(model: Any, rows: list[tuple[list[int], list[int]]]) -> list[list[int]]:
     """The token that ``model`` finds likeliest at every place of every completion, given what stands before it.
 
     Args:
         rows: (prompt ids, completion ids) pairs, no padding.
 
     Returns:
-        A list of ids a row, as long as its completion. Equal to the completion everywhere means that the model's own
-        greedy completion is the same.
+        A list of ids for each row, as long as its completion. Equal to the completion everywhere means that the model's
+        own greedy completion is the same.
     """
     answers = []
     for prompt, completion in rows:
@@ -31,7 +32,9 @@ def next_tokens(model, rows):
     return answers
 
 
-def reloaded_next_tokens(directory, rows, device="cpu"):
+def reloaded_next_tokens(
+    directory: str | Path, rows: list[tuple[list[int], list[int]]], device: Any = "cpu"
+) -> list[list[int]]:
     """``next_tokens`` of the model saved in ``directory`` (safetensors, or one .gguf), by plain transformers.
 
     Raises:
@@ -48,7 +51,7 @@ def reloaded_next_tokens(directory, rows, device="cpu"):
         return json.loads(answers.read_text(encoding="utf-8"))
 
 
-def main():
+def main() -> None:
     from transformers import AutoModelForCausalLM
 
     directory, questions, answers = (Path(argument) for argument in sys.argv[1:])

@@ -102,7 +102,7 @@ def test_a_malformed_line_is_named_by_file_and_number(directory, line):
 
 @pytest.mark.parametrize(("line", "key"), [('{"question": "q"}', "answer"), ('{"answer": "#### 1"}', "question")])
 def test_a_missing_key_is_named(directory, line, key):
-    """"Got 'question'" was read as what the line has."""
+    """ "Got 'question'" was read as what the line has."""
     write_split(directory, "train", [line])
     with pytest.raises(ValueError, match=f"The key '{key}' is missing"):
         data.load(small(), directory)

@@ -35,7 +35,7 @@ def test_arrays_keep_their_shape_and_integers_their_type():
 
 
 def test_nothing_is_left_of_the_sign_of_zero_or_of_nan():
-    """"-0.0 points" on one machine and "+0.0 points" on the next."""
+    """ "-0.0 points" on one machine and "+0.0 points" on the next."""
     assert f"{rounded(-0.0, 6):+.1f}" == "+0.0" and math.isnan(rounded(math.nan, 6))
 
 
