@@ -12,6 +12,7 @@ from sa_ah_lib.analysis.seeds import (
     VERDICTS,
     compare_all,
     interquartile_mean,
+    outcome,
     seeds_needed,
     verdict,
 )
@@ -68,7 +69,7 @@ def table(arms, name):
 
 
 def against_reference(arms, metric, reference="grpo"):
-    """{label: Comparison} of each arm with the ``reference`` arm of its own setting; all intervals hold at once."""
+    """{label: Comparison} of each arm with the ``reference`` arm of its own setting; Holm's p is for these."""
     pairs = [(arm, reference_of(arm, arms, reference)) for arm in arms]
     pairs = [(arm, anchor) for arm, anchor in pairs if anchor is not None and arm is not anchor]
     return {comparison.first: comparison for comparison in compare_all(pairs, metric)}
@@ -96,7 +97,7 @@ def comparison_table(arms, reference="grpo"):
                 row += ["—"] * 5
                 continue
             p_values = [f"{p:.3g}" for p in (found.p_value, found.adjusted_p)]
-            row += [gain_text(found), _estimate_text(found.improvement), *p_values, verdict(found)]
+            row += [gain_text(found), _estimate_text(found.improvement), *p_values, outcome(found)]
         rows.append([*row, _mean_logged(arm, "sa_ah/weight_discounted"), _mean_logged(arm, "sa_ah/weight_target")])
     return [*header, "mean w, discounted", "to match"], rows
 
@@ -134,29 +135,46 @@ def _mean_logged(arm, key):
 
 
 def _help(comparison):
-    metric, count = METRICS[comparison.metric], comparison.gain.count
+    """One sentence: gain, interval, pairs, p, verdict, and where it is undecided what it would take."""
+    metric, decided = METRICS[comparison.metric], verdict(comparison)
     start = (
-        f"{comparison.first} against {comparison.second}, {metric.label}: {gain_text(comparison)} over {count} paired "
-        f"seed{'' if count == 1 else 's'}{_p_text(comparison)}"
+        f"{comparison.first} against {comparison.second}, {metric.label}: {gain_text(comparison)} over "
+        f"{_pairs(comparison)}{_p_text(comparison)}"
     )
     small = f"a factor of {metric.margin:g}" if metric.ratio else f"{100 * metric.margin:g} points"
-    outcome, gain = verdict(comparison), comparison.gain
-    if outcome == "better":
-        return f"{start}: better" + (f", by less than {small}." if gain.high < metric.least_gain else ".")
-    if outcome == "worse":
-        return f"{start}: worse" + (f", by less than {small}." if gain.low > -metric.least_gain else ".")
-    if outcome == "equivalent":
+    if decided == "equivalent":
         return f"{start}: equivalent; any difference is smaller than {small}."
-    needed = seeds_needed(comparison)
-    if count < MIN_SEEDS:
-        remedy = f"at least {MIN_SEEDS} seeds are needed"
-    elif gain.high < metric.least_gain:
-        remedy = f"a benefit of {small} is ruled out, a loss is not"
-    elif needed is None or needed <= count:
-        remedy = f"the effect lies too near to {small} or to nothing"
-    else:
-        remedy = f"about {needed} seeds would show {small}"
-    return f"{start}: undecided at this many seeds; {remedy}."
+    if decided != "undecided":
+        return f"{start}: {outcome(comparison).replace('margin', f'margin of {small}')}."
+    many = "pairs" if _starts(comparison) > 1 else "seeds"
+    return f"{start}: undecided at this many {many}; {_remedy(comparison, small)}."
+
+
+def _remedy(comparison, small):
+    """What an undecided comparison lacks."""
+    gain, needed = comparison.gain, seeds_needed(comparison)
+    if gain.count < MIN_SEEDS:
+        return f"at least {MIN_SEEDS} seeds are needed"
+    if not gain.low <= 0 <= gain.high:
+        return "the interval excludes 0, but Holm's p is not below 0.05"
+    if gain.high < METRICS[comparison.metric].least_gain:
+        return f"a benefit of {small} is ruled out, a loss is not"
+    if _starts(comparison) > 1:
+        return "more warm starts, or more seeds of each, would narrow the interval"
+    if needed is None or needed <= gain.count:
+        return f"the effect lies too near to {small} or to nothing"
+    return f"about {needed} seeds would show {small}"
+
+
+def _starts(comparison):
+    return len({key[:2] for key in comparison.gains})
+
+
+def _pairs(comparison):
+    count, starts = comparison.gain.count, _starts(comparison)
+    if starts > 1:
+        return f"{count} pairs from {starts} warm starts"
+    return f"{count} paired seed{'' if count == 1 else 's'}"
 
 
 def _p_text(comparison):
@@ -168,7 +186,7 @@ def _p_text(comparison):
 def _over_settings(found, metric):
     return (
         f"Over {len(found)} settings of it, each against GRPO in its own, {METRICS[metric].label} is "
-        f"{_by_verdict(found, {outcome: f'{outcome} for' for outcome in VERDICTS})}."
+        f"{_by_verdict(found, {word: f'{word} for' for word in VERDICTS})}."
     )
 
 
@@ -180,10 +198,10 @@ def _against_controls(sa, controls, metric):
 
 
 def _by_verdict(found, words, second=False):
-    """"WORD a (gain), b (gain); WORD c (gain)" of comparisons, by what they decide."""
-    groups = {outcome: [c for c in found if verdict(c) == outcome] for outcome in VERDICTS}
+    """ "WORD a (gain), b (gain); WORD c (gain)" of comparisons, by what they decide."""
+    groups = {word: [c for c in found if verdict(c) == word] for word in VERDICTS}
     named = lambda c: f"{c.second if second else c.first} ({gain_text(c)})"  # noqa: E731
-    return "; ".join(f"{words[o]} {', '.join(map(named, group))}" for o, group in groups.items() if group)
+    return "; ".join(f"{words[word]} {', '.join(map(named, group))}" for word, group in groups.items() if group)
 
 
 def _why(arm, controls, metric, against_grpo):
@@ -199,8 +217,8 @@ def _why(arm, controls, metric, against_grpo):
     label = METRICS[metric].label
     equal = [
         control.label
-        for control, outcome in zip(ran, beside, strict=True)
-        if outcome in ("worse", "equivalent") and verdict(against_grpo[control.label]) == "better"
+        for control, decided in zip(ran, beside, strict=True)
+        if decided in ("worse", "equivalent") and verdict(against_grpo[control.label]) == "better"
     ]
     if equal:
         verb = "has" if len(equal) == 1 else "have"

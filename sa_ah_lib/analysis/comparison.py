@@ -1,6 +1,8 @@
 """What to run for a comparison over seeds, and which finished runs belong together. Needs no torch."""
 
+import itertools
 from dataclasses import dataclass, fields
+from typing import Any
 
 from sa_ah_lib.config import METHOD_FIELDS, METHOD_LABELS, METHODS, SCALES, RunConfig, preset
 from sa_ah_lib.train.scales import resolve_scale
@@ -16,27 +18,29 @@ def length(scale, steps=0):
 
 @dataclass(frozen=True)
 class Arm:
-    """Runs that differ in seed and scale alone: {(scale, seed): run or ``Result``}, under one label."""
+    """Runs that differ in seed, warm start and scale alone: {(scale, warm start, seed): run}, under one label."""
 
     label: str
     config: RunConfig
-    runs: dict
+    runs: dict[tuple[str, int, int], Any]
 
 
-def expand(base, methods, seeds, vary=None, varied=("sa-ah-grpo",), alpha=None):
-    """The configurations of a comparison: every method at ``base``'s length, every seed, seed by seed.
+def expand(base, methods, seeds, vary=None, varied=("sa-ah-grpo",), alpha=None, warm_starts=None):
+    """The configurations of a comparison: every method at ``base``'s length, pair by pair.
 
     Args:
         base: a trained method's ``RunConfig``; all else is kept from it.
         alpha: of every method that has one; None keeps each method's own.
         vary: {field: values}; each value is one more arm of each method in ``varied``, one field changed at a time.
+        warm_starts: each is run with every seed; None is ``base``'s own.
     """
     strength = lambda method: alpha if METHODS.get(method, {}).get("alpha") else None  # noqa: E731
     arms = [base.sibling(method, strength(method)).replace(steps=base.steps) for method in methods]
     plain = [base.sibling(method, strength(method)).replace(steps=base.steps) for method in varied]
     changes = [{field: value} for field, values in (vary or {}).items() for value in values]
     arms += [arm.replace(**change) for change in changes for arm in plain]
-    return [arm.replace(seed=seed) for seed in dict.fromkeys(seeds) for arm in dict.fromkeys(arms)]
+    pairs = itertools.product(dict.fromkeys(warm_starts or [base.warm_start]), dict.fromkeys(seeds))
+    return [arm.replace(warm_start=start, seed=seed) for start, seed in pairs for arm in dict.fromkeys(arms)]
 
 
 def arms(runs):
@@ -51,8 +55,8 @@ def arms(runs):
     found = {}
     for run in runs:
         if run.config.steps:
-            key = run.config.replace(seed=0, scale=next(iter(SCALES)), model="")
-            found.setdefault(key, {})[run.config.scale, run.config.seed] = run
+            key = run.config.replace(seed=0, warm_start=0, scale=next(iter(SCALES)), model="")
+            found.setdefault(key, {})[run.config.scale, run.config.warm_start, run.config.seed] = run
     if not found:
         raise ValueError("expected finished runs of at least one trained method. Got none; run them first.")
     order = sorted(found, key=lambda config: (list(METHODS).index(config.method), not config.has_own_rule))
@@ -96,8 +100,9 @@ def _settings_name(config):
 
 
 def _changed(config):
-    """Names of the fields in which a run differs from its scale's preset, whatever its alpha, length and seed."""
-    return _setting_apart(config, preset(config.scale, config.method, seed=config.seed, steps=config.steps))
+    """Names of the fields in which a run differs from its preset, whatever its alpha, length, warm start and seed."""
+    alike = {name: getattr(config, name) for name in ("seed", "warm_start", "steps")}
+    return _setting_apart(config, preset(config.scale, config.method, **alike))
 
 
 def _setting_apart(first, second):
@@ -110,7 +115,7 @@ def _apart(first, second):
 
 
 def _as_grpo(config):
-    return config.replace(method="grpo", scope="none", alpha=0.0, rule="cumulative", seed=0)
+    return config.replace(method="grpo", scope="none", alpha=0.0, rule="cumulative", seed=0, warm_start=0)
 
 
 def _grouped(runs, key):
@@ -128,20 +133,22 @@ def _repeated(runs):
 def reference_of(arm, arms, method="grpo"):
     """The arm of ``method`` whose setting is nearest to an arm's, or None: what a change of both is judged against.
 
-    A temperature, say, changes GRPO too; a weight's alpha does not.
+    A temperature, say, changes GRPO too; a weight's alpha does not. GRPO under a published rule is not plain GRPO.
     """
     distance = lambda other: len(_setting_apart(arm.config, other.config))  # noqa: E731
-    return min((other for other in arms if other.config.method == method), key=distance, default=None)
+    return min((other for other in arms if _is(method, other)), key=distance, default=None)
 
 
 def caption(arms):
     """Models, data, length, seeds, device and days of what was measured."""
     runs = [run for arm in arms for run in arm.runs.values()]
     distinct = lambda values: ", ".join(sorted({str(value) for value in values}, key=lambda v: (len(v), v)))  # noqa: E731
+    starts = {run.config.warm_start for run in runs}
+    told = f", warm start{'s' if len(starts) > 1 else ''} {distinct(starts)}" if starts != {0} else ""
     parts = [
         distinct(run.config.scale for run in runs),
         distinct(run.environment.get("data", {}).get("source", run.config.dataset) for run in runs),
-        f"{distinct(run.config.steps for run in runs)} steps, seeds {distinct(run.config.seed for run in runs)}",
+        f"{distinct(run.config.steps for run in runs)} steps{told}, seeds {distinct(run.config.seed for run in runs)}",
         distinct(run.environment.get("device", "unknown device") for run in runs),
     ]
     days = sorted({run.environment.get("started", "unknown date").split("T")[0] for run in runs})
@@ -149,8 +156,12 @@ def caption(arms):
 
 
 def arm_of(arms, method):
-    """The first arm of a method, or None."""
-    return next((arm for arm in arms if arm.config.method == method), None)
+    """The first arm of a method under its own rule, or None."""
+    return next((arm for arm in arms if _is(method, arm)), None)
+
+
+def _is(method, arm):
+    return arm.config.method == method and arm.config.has_own_rule
 
 
 def _label(config, first, alpha_named):

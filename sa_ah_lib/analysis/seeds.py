@@ -1,13 +1,12 @@
-"""Comparisons over seeds: estimates with intervals, differences paired by seed, and what they decide.
+"""Comparisons over seeds: estimates with intervals, differences paired by warm start and seed, and what they decide.
 
 Interquartile means, stratified bootstrap intervals, probabilities of improvement and performance profiles are those of
-Agarwal et al. 2021 (arXiv 2108.13264), through scipy; their strata are tasks, here scales. Needs no torch.
+Agarwal et al. 2021 (arXiv 2108.13264), through scipy; their strata are tasks, here the warm starts of each scale.
+Needs no torch.
 """
 
-import functools
 import itertools
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,58 +14,18 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
+from sa_ah_lib.analysis.crossed import RNG_SEED, Key, degrees_of_freedom, standard_error
+from sa_ah_lib.analysis.measures import METRICS
 from sa_ah_lib.analysis.rounding import ESTIMATED, rounded_to
-from sa_ah_lib.analysis.stats import second_half
 
-RESAMPLES, RNG_SEED = 2000, 123
+RESAMPLES = 2000
 MIN_SEEDS = 6
 """Fewer pairs decide nothing here: no sign-flip test of less than six can reach p < 0.05."""
-
+SIGN_FLIPS = 2**13
+"""The sign-flip test is exact where its pairs have no more sign patterns than these, and drawn at random beyond."""
+LEVEL = 0.05
 
 VERDICTS = ("better", "worse", "equivalent", "undecided")
-
-
-@dataclass(frozen=True)
-class Metric:
-    """One number a run: how to read it (None where the run has none), which way is better, and what matters.
-
-    ``margin`` is the smallest difference worth having; a ratio metric is compared by ratios, margin included.
-    """
-
-    label: str
-    short: str
-    read: Callable
-    larger_is_better: bool
-    margin: float
-    ratio: bool = False
-
-    def gain(self, first, second):
-        """How much better ``first`` is than ``second``, elementwise; in logarithms for a ratio metric."""
-        difference = np.log(first) - np.log(second) if self.ratio else first - second
-        return difference if self.larger_is_better else -difference
-
-    @property
-    def least_gain(self):
-        return math.log(self.margin) if self.ratio else self.margin
-
-
-def final_pass_at_1(run):
-    """Greedy Pass@1 at the run's last evaluated step, in [0, 1]; None without evaluations."""
-    counts = list(run.pass_at_1.values())
-    return counts[-1][0] / counts[-1][1] if counts else None
-
-
-def training_variance(run):
-    """The paper's: variance of the mean reward a step over the second half of the steps; None where it is 0."""
-    rewards = run.curve("reward")[1]
-    return float(np.var(second_half(rewards))) or None if len(rewards) > 3 else None
-
-
-METRICS = {
-    # The paper asks for caution below 0.02 (Section 7). Its own claim for the variance is a factor of 3.6.
-    "pass_at_1": Metric("final greedy Pass@1", "Pass@1", final_pass_at_1, True, 0.02),
-    "training_variance": Metric("training variance", "variance", training_variance, False, 1.25, ratio=True),
-}
 
 
 @dataclass(frozen=True)
@@ -83,16 +42,16 @@ class Estimate:
 class Comparison:
     """``first`` against ``second`` on the keys both have.
 
-    ``gains``: {(scale, seed): gain}, positive where ``first`` is better; ``gain``: their mean with its interval, both
-    in logarithms for a ratio metric; ``p_value``: two-sided sign-flip test, exact up to 13 pairs; ``adjusted_p``: the
-    same after Holm's correction for the comparisons made together; ``improvement``: probability that a run of
-    ``first`` beats one of ``second``, with a bootstrap interval.
+    ``gains``: {(scale, warm start, seed): gain}, positive where ``first`` is better; ``gain``: their mean with its 95 %
+    interval, both in logarithms for a ratio metric; ``p_value``: two-sided sign-flip test, exact up to 13 pairs;
+    ``adjusted_p``: the same after Holm's correction for the comparisons made together; ``improvement``: probability
+    that a run of ``first`` beats one of ``second`` from the same warm start, with a bootstrap interval over seeds.
     """
 
     first: str
     second: str
     metric: str
-    gains: dict
+    gains: dict[Key, float]
     gain: Estimate
     p_value: float
     adjusted_p: float
@@ -101,14 +60,14 @@ class Comparison:
 
 @rounded_to(ESTIMATED)
 def scores(arm, metric):
-    """{(scale, seed): value} of an arm's runs that have one."""
+    """{(scale, warm start, seed): value} of an arm's runs that have one."""
     values = {key: METRICS[metric].read(run) for key, run in sorted(arm.runs.items())}
     return {key: value for key, value in values.items() if value is not None}
 
 
 @rounded_to(ESTIMATED)
 def interquartile_mean(arm, metric):
-    """Mean of the middle half of an arm's scores with a stratified bootstrap interval (percentile, 95%)."""
+    """Mean of the middle half of an arm's scores with a stratified bootstrap interval over seeds (percentile, 95%)."""
     iqm = lambda *strata, axis=-1: stats.trim_mean(np.concatenate(strata, axis), 0.25, axis)  # noqa: E731
     return _estimate(_strata(scores(arm, metric)), iqm)
 
@@ -119,16 +78,16 @@ def compare(first, second, metric):
 
 
 def compare_all(pairs, metric):
-    """Compare several pairs of arms at once, each paired by seed.
+    """Compare several pairs of arms, each paired by warm start and seed; Holm's correction is for these pairs.
 
-    A gain in Pass@1 is uncertain in its seeds and in its problems: where every answer is known, its standard error is
-    that of a bootstrap that draws both anew. Elsewhere it is that of the seeds alone. The intervals are Student's with
-    as many degrees of freedom as seeds less one, and hold for all pairs at once (Bonferroni).
+    The interval is Student's about the mean gain. Its standard error is that of the crossed bootstrap of ``crossed``;
+    of seeds alone where there is one warm start and the answers to the single problems are not known, or the metric
+    has none. Its degrees of freedom are warm starts less one, or pairs less one where there is one warm start.
 
     Args:
         pairs: (first, second) arms. metric: a key of ``METRICS``.
     """
-    found = [_compare(first, second, metric, len(pairs)) for first, second in pairs]
+    found = [_compare(first, second, metric) for first, second in pairs]
     tested = [comparison for comparison in found if not math.isnan(comparison.p_value)]
     adjusted = multipletests([c.p_value for c in tested], method="holm")[1] if tested else []
     corrected = {id(c): float(p) for c, p in zip(tested, adjusted, strict=True)}
@@ -136,77 +95,71 @@ def compare_all(pairs, metric):
 
 
 @rounded_to(ESTIMATED)
-def _compare(first, second, metric, comparisons):
+def _compare(first, second, metric):
     rule, sides = METRICS[metric], [scores(arm, metric) for arm in (first, second)]
     shared = sorted(sides[0].keys() & sides[1].keys())
     values = [np.array([side[key] for key in shared]) for side in sides]
     gains = rule.gain(*values) if shared else np.array([])
+    named = dict(zip(shared, gains.tolist(), strict=True))
     mean = float(gains.mean()) if len(gains) else math.nan
     low = high = p_value = math.nan
     if len(gains) > 1:
-        p_value = stats.permutation_test((gains,), np.mean, permutation_type="samples", rng=RNG_SEED).pvalue
-        error = _crossed_error(first, second, shared) if metric == "pass_at_1" else None
-        error = stats.sem(gains) if error is None else error
-        reach = stats.t.ppf(1 - 0.025 / comparisons, len(gains) - 1) * error
+        flips = {"permutation_type": "samples", "n_resamples": SIGN_FLIPS, "rng": RNG_SEED}
+        p_value = stats.permutation_test((gains,), np.mean, **flips).pvalue
+        reach = stats.t.ppf(1 - LEVEL / 2, degrees_of_freedom(shared)) * _error(first, second, rule, named)
         low, high = mean - reach, mean + reach
     sign = 1 if rule.larger_is_better else -1
     strata = [_strata({key: sign * side[key] for key in shared}) for side in sides]
     improvement = _estimate([*strata[0], *strata[1]], _superiority)
     gain = Estimate(mean, float(low), float(high), len(gains))
-    named = dict(zip(shared, gains.tolist(), strict=True))
     return Comparison(first.label, second.label, metric, named, gain, float(p_value), math.nan, improvement)
 
 
-def _crossed_error(first, second, shared):
-    """Standard error of the mean gain when seeds and problems are both drawn anew, or None without all answers.
-
-    Within a scale every seed is evaluated on the same problems, so a draw of problems is shared by its seeds.
-    """
-    total = np.zeros(RESAMPLES)
-    for _, group in itertools.groupby(shared, key=lambda key: key[0]):
-        keys = list(group)
-        sides = [[_final_answers(arm.runs[key]) for key in keys] for arm in (first, second)]
-        lengths = {len(answers) for side in sides for answers in side}
-        if len(lengths) > 1 or 0 in lengths:
-            return None
-        gaps = np.array(sides[0], dtype=float) - np.array(sides[1], dtype=float)  # (seeds, problems)
-        by_seed, by_problem = (_drawn(count, axis) for axis, count in enumerate(gaps.shape))
-        total += ((by_seed @ gaps) * by_problem).sum(1) / gaps.shape[1]
-    return float(np.std(total / len(shared)))
-
-
-@functools.cache
-def _drawn(count, axis):
-    """(resamples, count): how often each seed (axis 0) or problem (axis 1) is drawn, alike for every pair of arms."""
-    rng = np.random.default_rng([RNG_SEED, axis])
-    return rng.multinomial(count, np.full(count, 1 / count), RESAMPLES)
-
-
-def _final_answers(run):
-    return run.answers[max(run.answers)] if run.answers else []
+def _error(first, second, rule, gains):
+    by_problem = rule.by_problem or (lambda run: None)
+    sides = [{key: by_problem(arm.runs[key]) for key in gains} for arm in (first, second)]
+    lengths = {(key[:2], 0 if side[key] is None else len(side[key])) for side in sides for key in gains}
+    starts = {key[:2] for key in gains}
+    if len(lengths) == len(starts) and all(length for _, length in lengths):
+        return standard_error({key: rule.gain(sides[0][key], sides[1][key]) for key in gains})
+    if len(starts) == len({scale for scale, _ in starts}):
+        return stats.sem(list(gains.values()))
+    return standard_error({key: np.array([gain]) for key, gain in gains.items()})
 
 
 def verdict(comparison):
-    """What the gain's interval decides: one of ``VERDICTS``.
+    """What a comparison decides: one of ``VERDICTS``.
 
-    "better": it lies above 0. "worse": below 0. "equivalent": inside the metric's margin on both sides. "undecided":
-    none of these, or fewer than ``MIN_SEEDS`` pairs. A gain above 0 and inside the margin is "better"; whoever reports
-    it says that it is small.
+    "better" or "worse": the interval excludes 0 and Holm's p is below 0.05. "equivalent": neither, and the interval
+    lies inside the metric's margin on both sides. "undecided": none of these, or fewer than ``MIN_SEEDS`` pairs.
     """
-    gain, margin = comparison.gain, METRICS[comparison.metric].least_gain
+    gain = comparison.gain
     if gain.count < MIN_SEEDS:
         return "undecided"
-    if gain.low > 0:
-        return "better"
-    if gain.high < 0:
-        return "worse"
-    return "equivalent" if -margin < gain.low and gain.high < margin else "undecided"
+    if comparison.adjusted_p < LEVEL and not gain.low <= 0 <= gain.high:
+        return "better" if gain.low > 0 else "worse"
+    return "equivalent" if _inside_margin(comparison) else "undecided"
+
+
+def outcome(comparison):
+    """``verdict`` as tables write it: "better, smaller than the margin" where both hold."""
+    decided = verdict(comparison)
+    small = decided in ("better", "worse") and _inside_margin(comparison)
+    return f"{decided}, smaller than the margin" if small else decided
+
+
+def _inside_margin(comparison):
+    margin = METRICS[comparison.metric].least_gain
+    return -margin < comparison.gain.low and comparison.gain.high < margin
 
 
 def seeds_needed(comparison):
-    """Pairs at which a gain of the metric's margin is seen with 80% power; None where pairs are too few to say."""
+    """Pairs at which a gain of the metric's margin is seen with 80% power by a t-test.
+
+    None where pairs are too few to say, or come from several warm starts: more seeds of one warm start are no others.
+    """
     gains = list(comparison.gains.values())
-    if len(gains) < 2 or not np.ptp(gains):
+    if len(gains) < 2 or not np.ptp(gains) or len({key[:2] for key in comparison.gains}) > 1:
         return None
     effect = METRICS[comparison.metric].least_gain / float(np.std(gains, ddof=1))
     if TTestPower().power(effect, MIN_SEEDS, 0.05) >= 0.8:
@@ -225,12 +178,12 @@ def performance_profile(arm, metric, thresholds):
 
 
 def _strata(scores):
-    by_scale = itertools.groupby(sorted(scores), key=lambda key: key[0])
-    return [np.array([scores[key] for key in keys]) for _, keys in by_scale]
+    by_warm_start = itertools.groupby(sorted(scores), key=lambda key: key[:2])
+    return [np.array([scores[key] for key in keys]) for _, keys in by_warm_start]
 
 
 def _superiority(*sides, axis=-1):
-    """Mean over scales of P(x > y) + P(x = y) / 2; the first half of ``sides`` are x, the second half y."""
+    """Mean over warm starts of P(x > y) + P(x = y) / 2; the first half of ``sides`` are x, the second half y."""
     half = len(sides) // 2
     gaps = [x[..., :, None] - y[..., None, :] for x, y in zip(sides[:half], sides[half:], strict=True)]
     return np.mean([((gap > 0) + 0.5 * (gap == 0)).mean((-2, -1)) for gap in gaps], axis=0)

@@ -13,7 +13,7 @@ from tabulate import tabulate
 
 from sa_ah_lib.analysis import answer, loading
 from sa_ah_lib.analysis.comparison import by_family, caption
-from sa_ah_lib.analysis.seeds import verdict
+from sa_ah_lib.analysis.seeds import outcome
 from sa_ah_lib.report import paper_tables
 from sa_ah_lib.upstream.metrics import METRICS
 
@@ -41,9 +41,9 @@ def main_results(found: loading.Found) -> str:
             if arm.label in compared and arm.config.method in ("ah-grpo", "sa-ah-grpo"):
                 rule = arm.config.method.upper() + ("" if arm.config.has_own_rule else f", by {arm.config.rule}")
                 gain = compared[arm.label]
-                scales = dict.fromkeys(scale for scale, _ in arm.runs)
+                scales = dict.fromkeys(key[0] for key in arm.runs)
                 run = f"{', '.join(scales)}, {arm.config.steps} steps"
-                values = [answer.gain_text(gain), f"{gain.adjusted_p:.3g}", verdict(gain)]
+                values = [answer.gain_text(gain), f"{gain.adjusted_p:.3g}", outcome(gain)]
                 rows.append([run, f"{arm.config.alpha:g}", rule, gain.gain.count, *values])
     return _markdown(["model", "alpha", "rule", "seeds", "gain in Pass@1 [95 %]", "Holm p", "verdict"], sorted(rows))
 

@@ -31,7 +31,7 @@ STYLES = {**METHOD_STYLE, **CONTROL_STYLE}
 MARKERS = "*pd8H"
 
 SCORE_BARS = "bars: 95% bootstrap intervals over seeds; ticks: seeds"
-GAIN_BARS = "bars: 95% intervals over seeds and problems (variance: seeds), for all arms; ticks: seeds; grey: margin"
+GAIN_BARS = "bars: 95% intervals over seeds and problems (variance: seeds); ticks: seeds; grey: margin"
 PROFILE_BANDS = "bands, where drawn: 95% bootstrap intervals over seeds"
 
 
@@ -59,14 +59,14 @@ def plot_gains(arms, metric, reference="grpo", ax=None):
     rule, anchor = METRICS[metric], arm_of(arms, reference)
     if anchor is None:
         raise ValueError(f"arms must hold the reference {reference!r}. Got {[arm.config.method for arm in arms]}.")
-    others = [arm for arm in arms if arm.config.method != reference]
+    compared = answer.against_reference(arms, metric, reference)
+    others = [arm for arm in arms if arm.label in compared]
     sign = 1 if rule.larger_is_better else -1
     show = lambda gains: np.exp(sign * np.asarray(gains)) if rule.ratio else 100 * sign * np.asarray(gains)  # noqa: E731
     band = show([-rule.least_gain, rule.least_gain])
     ax.axvspan(*sorted(band), color="0.92", zorder=0, linewidth=0)
     ax.axvline(show([0])[0], color="0.35", linewidth=0.8, zorder=1)
     styles = dict(zip([arm.label for arm in arms], _styles(arms), strict=True))
-    compared = answer.against_reference(arms, metric, reference)
     for row, arm in enumerate(others):
         comparison, style = compared[arm.label], styles[arm.label]
         points = show(list(comparison.gains.values()))
