@@ -23,7 +23,7 @@ LEVELS = (
     {"rules", "upstream"},
     {"trainer"},
     {"train"},
-    {"analysis", "micro", "sweep"},
+    {"analysis", "micro", "microscope", "sweep"},
     {"paper", "export", "enter"},
     {"report"},
 )
@@ -159,7 +159,7 @@ def test_what_is_public_says_what_it_does(module):
     assert undocumented in ([], ["main"])
 
 
-TYPED = {"config", "rewards", "weighting", "trainer", "upstream", "train", "micro", "sweep", "export"}
+TYPED = {"config", "rewards", "weighting", "trainer", "upstream", "train", "micro", "sweep", "export", "microscope"}
 """Rooms and modules whose public functions carry annotations; `make lint` checks them."""
 
 

@@ -1,0 +1,176 @@
+"""Which tokens a rule would train: every rule replayed on rollouts that are there, without a model.
+
+``python -m sa_ah_lib.microscope.replay figures/logs --scale micro-s --alpha 4`` reads ``completions.jsonl`` of runs.
+"""
+
+import argparse
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sa_ah_lib import rules
+from sa_ah_lib.config import RunConfig, preset
+from sa_ah_lib.microscope import study
+from sa_ah_lib.rules import RULES, RolloutBatch
+from sa_ah_lib.train.shipped import WARM_STARTS, shipped_path
+
+BINS = 10
+SIGNS = {"all rollouts": 0, "successes": 1, "failures": -1}
+
+
+def replayable(batches: list[RolloutBatch], base: RunConfig, alpha: float) -> dict[str, RunConfig]:
+    """{label: configuration} of the paper's methods, the controls at ``alpha`` and every published rule that can act.
+
+    Left out are rules that need what these rollouts do not have, or parameters that have no default.
+    """
+    found = study.arms(base, alpha)
+    for name, rule in RULES.items():
+        known = all(getattr(batch, field) is not None for batch in batches for field in rule.record.inputs)
+        if known and not rule.record.takes_scope and () not in rule.record.defaults.values():
+            found[rule.record.label] = base.replace(rule=name)
+    return found
+
+
+def weights_of(batches: Iterable[RolloutBatch], config: RunConfig) -> np.ndarray:
+    """(n,) the rule's weights of all tokens of rollouts with an advantage, group after group."""
+    rule = rules.find(config.rule)
+    strength = {"alpha": config.alpha, "scope": config.scope} if rule.record.takes_scope else {}
+    parameters = {**strength, **dict(config.rule_parameters)}
+    return np.concatenate([_counted(batch, rule(batch, **parameters)) for batch in batches])
+
+
+def replay(batches: list[RolloutBatch], arms: Mapping[str, RunConfig]) -> list[dict[str, Any]]:
+    """What each rule does to the tokens, one dict per number.
+
+    Returns:
+        Dicts of ``rule``, ``sign`` (a key of ``SIGNS``), ``by`` ("all", "position", "entropy" or "overlap"),
+        ``bin`` (the tenth of tokens by position or entropy from 1 on; of an overlap the other rule), and of its tokens
+        ``trained`` (share with a weight that is not 0), ``below_1`` (share with a weight below 1), ``weight`` (mean);
+        or ``overlap``: the sum of the smaller over the sum of the larger weights of two rules that are scaled to one
+        mean, in [0, 1]: 1 where both train alike. Rules with negative weights have no overlap.
+    """
+    signs = _joined(batches, lambda b: b.advantages.sign()[:, None].expand(b.mask.shape))
+    places = {
+        "position": _tenths(_joined(batches, lambda b: b.positions)),
+        "entropy": _tenths(_joined(batches, lambda b: b.entropy)),
+    }
+    found = {label: weights_of(batches, config) for label, config in arms.items()}
+    rows = []
+    for label, weights in found.items():
+        for sign, number in SIGNS.items():
+            here = (signs == number) | (number == 0)
+            rows.append({"rule": label, "sign": sign, "by": "all", "bin": "", **_summary(weights[here])})
+            for by, tenth in places.items():
+                for k in range(1, BINS + 1):
+                    part = weights[here & (tenth == k)]
+                    rows.append({"rule": label, "sign": sign, "by": by, "bin": k, **_summary(part)})
+    return rows + [
+        {"rule": one, "sign": "all rollouts", "by": "overlap", "bin": other, "overlap": overlap(first, second)}
+        for one, first in found.items()
+        for other, second in found.items()
+        if min(first.min(), second.min()) >= 0
+    ]
+
+
+def overlap(first: np.ndarray, second: np.ndarray) -> float:
+    """Sum of the smaller over sum of the larger of two lists of weights scaled to mean 1; NaN where one is all 0."""
+    if not first.any() or not second.any():
+        return math.nan
+    first, second = first / first.mean(), second / second.mean()
+    return round(float(np.minimum(first, second).sum() / np.maximum(first, second).sum()), study.DIGITS)
+
+
+def logged(logs: str | Path, scale: str) -> Iterator[RolloutBatch]:
+    """The groups in ``completions.jsonl`` of every run of a scale below ``logs``.
+
+    Token ids are numbers of texts, alike where texts are; log-probabilities are not logged.
+
+    Raises:
+        ValueError: a model that is no micro model, whose vocabulary's size the logs do not have.
+    """
+    for path in sorted(Path(logs).rglob("completions.jsonl")):
+        config = RunConfig.from_json(path.parent / "config.json")
+        if config.scale == scale:
+            yield from _groups_of(path, config, _log_vocabulary(config))
+
+
+def _groups_of(path, config, log_vocabulary):
+    groups = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        groups.setdefault((row["step"], row["prompt"]), []).append(row)
+    for (step, _), rows in groups.items():
+        texts = sorted({text for row in rows for text in row["tokens"]})
+        numbers = {text: number for number, text in enumerate(texts, 1)}
+        yield RolloutBatch(
+            entropy=_padded([row["entropy"] for row in rows]),
+            mask=_padded([[1] * len(row["tokens"]) for row in rows]).long(),
+            advantages=torch.tensor([row["advantage"] for row in rows]),
+            groups=torch.zeros(len(rows), dtype=torch.long),
+            log_vocabulary=log_vocabulary,
+            rewards=torch.tensor([float(row["reward"]) for row in rows]),
+            completion_ids=_padded([[numbers[text] for text in row["tokens"]] for row in rows]).long(),
+            progress=step / max(1, config.steps),
+            seed=step,
+        )
+
+
+def _log_vocabulary(config):
+    if config.model not in WARM_STARTS:
+        known = ", ".join(WARM_STARTS)
+        raise ValueError(f"the model must be one of {known}, whose vocabularies are known. Got {config.model!r}.")
+    facts = json.loads((shipped_path(config.model, config.warm_start) / "config.json").read_text(encoding="utf-8"))
+    return math.log(facts["vocab_size"])
+
+
+def _padded(rows):
+    return torch.nn.utils.rnn.pad_sequence([torch.tensor(row, dtype=torch.float32) for row in rows], batch_first=True)
+
+
+def _counted(batch, values):
+    """(n,) of (B, T) ``values``: those of tokens in rollouts with an advantage."""
+    return values[batch.tokens & (batch.advantages != 0)[:, None]].cpu().numpy()
+
+
+def _joined(batches, take):
+    return np.concatenate([_counted(batch, take(batch)) for batch in batches])
+
+
+def _tenths(values):
+    """1 to ``BINS``: tenths by rank; equal values share the tenth of the first of them."""
+    ranks = np.searchsorted(np.sort(values), values)
+    return 1 + ranks * BINS // len(values)
+
+
+def _summary(weights):
+    if not len(weights):
+        return {"tokens": 0, "trained": None, "below_1": None, "weight": None}
+    shares = {"trained": (weights != 0).mean(), "below_1": (weights < 1).mean(), "weight": weights.mean()}
+    return {"tokens": len(weights), **{name: round(float(value), study.DIGITS) for name, value in shares.items()}}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Replay every rule on logged rollouts; writes one JSON file."""
+    parser = argparse.ArgumentParser(prog="python -m sa_ah_lib.microscope.replay", description=main.__doc__)
+    parser.add_argument("logs", help="a directory of run directories")
+    parser.add_argument("--scale", default="micro-s", help="whose runs (micro-s)")
+    parser.add_argument("--alpha", type=float, default=0.5, help="strength of every rule that has one (0.5)")
+    parser.add_argument("--out", default="runs/microscope", help="folder of the JSON file (runs/microscope)")
+    options = parser.parse_args(arguments)
+    batches = list(logged(options.logs, options.scale))
+    if not batches:
+        raise SystemExit(f"No completions.jsonl of scale {options.scale!r} below {options.logs}.")
+    rows = replay(batches, replayable(batches, preset(options.scale, "grpo"), options.alpha))
+    settings = {"scale": options.scale, "alpha": options.alpha, "groups": len(batches)}
+    settings |= {"rollouts": sum(len(batch.advantages) for batch in batches)}
+    path = Path(options.out) / f"replay-{options.scale}-a{options.alpha:g}.json"
+    print(study.save(path, settings, rows))
+
+
+if __name__ == "__main__":
+    main()
