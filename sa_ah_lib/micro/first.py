@@ -18,7 +18,7 @@ from typing import Any
 from sa_ah_lib.micro.byte_tokenizer import build_tokenizer
 from sa_ah_lib.micro.warm_start import corpus_sha256, new_model, train
 from sa_ah_lib.rewards import TAGS
-from sa_ah_lib.train.data import MICRO_TASKS, Problem, held_out_items, task_problems
+from sa_ah_lib.train.data import TASKS, Problem, held_out_items, task_problems
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class MicroRecipe:
     corpus: int = 100_000
     seed: int = 3407
     threads: int = 1
-    task: str = MICRO_TASKS["micro"][0]
-    task_kwargs: dict[str, Any] = field(default_factory=lambda: dict(MICRO_TASKS["micro"][1]))
+    task: str = TASKS["micro"][0]
+    task_kwargs: dict[str, Any] = field(default_factory=lambda: dict(TASKS["micro"][1]))
     # Shares on the shortest and on the longest problems, linear in the number of terms between.
     worked: tuple[float, float] = (0.7, 0.15)  # of worked answers among all
     slips: tuple[float, float] = (0.0, 0.8)  # of direct answers that forget the last term

@@ -15,7 +15,7 @@ from sa_ah_lib.micro.tasks import WRITERS
 from sa_ah_lib.micro.tokenizer import CONTEXT, END, build_tokenizer, prompt_text
 from sa_ah_lib.micro.writer import Habits
 from sa_ah_lib.rewards import answers_match, extract_answer, gold_answer
-from sa_ah_lib.train.data import MICRO_TASKS, Problem, held_out_items, split_seed, task_problems
+from sa_ah_lib.train.data import TASKS, Problem, held_out_items, split_seed, task_problems
 from sa_ah_lib.train.shipped import WEIGHTS, directory_name
 
 DESIGN, DESIGN_SEED, DESIGN_DATA_SEED = -1, 77, 7900
@@ -86,13 +86,13 @@ def problem_seed(warm_start: int) -> int:
 
 def held_out(recipe: Recipe, warm_start: int) -> tuple[list[dict], list[dict]]:
     """(500 evaluation, 800 RL training) reasoning-gym items of one warm start, as its runs have them."""
-    task, settings = MICRO_TASKS[recipe.scale]
+    task, settings = TASKS[recipe.scale]
     return held_out_items(task, 500, 800, problem_seed(warm_start), **settings)
 
 
 def corpus(recipe: Recipe, warm_start: int) -> list[tuple[str, str]]:
     """One warm start's (question, assistant text) pairs; no question is in either of its held-out splits."""
-    task, settings = MICRO_TASKS[recipe.scale]
+    task, settings = TASKS[recipe.scale]
     taken = {item["question"] for split in held_out(recipe, warm_start) for item in split}
     seed = own_seed(recipe, warm_start)
     rng, habits = random.Random(seed), Habits(seed, **recipe.habits)

@@ -21,12 +21,23 @@ SYSTEM_PROMPT = (
     f"Work step by step between {REASONING_START} and {REASONING_END}, one calculation a line. "
     f"Then give only the final number between {SOLUTION_START} and {SOLUTION_END}."
 )
-MICRO_TASKS = {
+TASKS = {
     "micro": ("chain_sum", dict(min_terms=3, max_terms=8, min_digits=1, max_digits=1)),
     "micro-sum": ("chain_sum", dict(min_terms=4, max_terms=6, min_digits=1, max_digits=1)),
     "micro-legs": ("leg_counting", dict(min_animals=3, max_animals=4, min_instances=1, max_instances=6)),
+    "simple": (
+        "composite",
+        {
+            "chain_sum": dict(min_terms=2, max_terms=3, min_digits=1, max_digits=2),
+            "products": dict(min_terms=2, max_terms=2, min_digits=1, max_digits=2),
+            "basic_arithmetic": dict(min_terms=2, max_terms=2, min_digits=1, max_digits=2),
+            "gcd": dict(min_numbers=2, max_numbers=2, min_value=2, max_value=60),
+            "simple_equations": dict(min_terms=2, max_terms=2, min_value=1, max_value=9),
+        },
+    ),
 }
-"""{dataset: (reasoning-gym task, its settings)}; "micro" is the one of the two first micro models."""
+"""{dataset: (reasoning-gym task, its settings)}. "micro" is that of the two first micro models. "simple" is a mixture of
+short questions, each kind as often as the others, that a small pre-trained model answers now and then."""
 # Reasoning-gym derives an item's seed from the task's seed plus its index: far apart, so splits do not meet.
 TASK_SEEDS = {"evaluation": 10_000_000, "train": 20_000_000, "warm": 30_000_000}
 
@@ -122,7 +133,7 @@ def task_problems(
     """``count`` distinct problems of a reasoning-gym task whose questions are not in ``exclude``.
 
     Args:
-        task: a reasoning-gym task name; settings: its own keyword arguments.
+        task: a reasoning-gym task name; settings: its own keyword arguments, or of "composite" {task: its settings}.
         split: a key of ``TASK_SEEDS``; seed: added to that key's seed.
 
     Yields:
@@ -132,11 +143,14 @@ def task_problems(
         ValueError: an unknown task, or one that cannot give that many distinct problems.
     """
     import reasoning_gym
+    from reasoning_gym.composite import DatasetSpec
 
+    if task == "composite":
+        settings = {"datasets": [DatasetSpec(name, 1.0, options) for name, options in settings.items()]}
     try:
         items = reasoning_gym.create_dataset(task, size=20 * count + 1000, seed=TASK_SEEDS[split] + seed, **settings)
     except ValueError as error:
-        known = ", ".join((GSM8K, *MICRO_TASKS))
+        known = ", ".join((GSM8K, *TASKS))
         raise ValueError(f"dataset must be {known} or a reasoning-gym task. Got {task!r} ({error}).") from error
     seen, found = set(exclude), 0
     for index in range(len(items)):
@@ -180,7 +194,7 @@ def held_out_items(
 
 
 def _task_splits(config):
-    task, settings = MICRO_TASKS.get(config.dataset, (config.dataset, {}))
+    task, settings = TASKS.get(config.dataset, (config.dataset, {}))
     offset = split_seed(config.data_seed, config.warm_start)
     evaluation, train = held_out_items(task, config.eval_examples, config.train_examples, offset, **settings)
 

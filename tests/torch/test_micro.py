@@ -15,7 +15,7 @@ from sa_ah_lib.micro.tokenizer import build_tokenizer, prompt_text
 from sa_ah_lib.micro.writer import Habits
 from sa_ah_lib.rewards import TAGS, answers_match, extract_answer, gold_answer, total_reward
 from sa_ah_lib.train import shipped
-from sa_ah_lib.train.data import MICRO_TASKS, Problem, load, task_problems
+from sa_ah_lib.train.data import TASKS, Problem, load, task_problems
 
 SCALES = list(warm_start.RECIPES)
 PERFECT = Habits(1, weak=0.0, sure_slips=(0.0, 0.0), untagged=0.0)
@@ -106,7 +106,7 @@ def test_habits_belong_to_the_seed():
 def test_seeds_are_the_first_whose_writers_leave_room(scale):
     """Published warm starts are chosen by a rule that needs no training, not by how a method does on them."""
     recipe, (low, high) = warm_start.RECIPES[scale], warm_start.LIKELIEST
-    task, settings = MICRO_TASKS[scale]
+    task, settings = TASKS[scale]
     drawn = list(task_problems(task, "warm", 400, **settings))
     shares = {seed: warm_start.likeliest_pass_at_1(recipe, seed, drawn) for seed in range(4100, recipe.seeds[-1] + 1)}
     assert tuple(seed for seed, share in shares.items() if low <= share <= high) == recipe.seeds

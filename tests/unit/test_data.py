@@ -245,10 +245,10 @@ def test_the_published_task_splits_start_at_their_own_seeds():
     assert [p.question for p in data.load(small(5, 10, "chain_sum")).evaluation] == wanted
 
 
-@pytest.mark.parametrize("name", list(data.MICRO_TASKS))
+@pytest.mark.parametrize("name", list(data.TASKS))
 def test_a_micro_dataset_is_its_task_and_settings(name):
     """Problems of another difficulty than the warm start's would measure nothing."""
-    task, settings = data.MICRO_TASKS[name]
+    task, settings = data.TASKS[name]
     wanted = [item["question"] for item in data.task_problems(task, "evaluation", 10, **settings)]
     assert [p.question for p in data.load(small(5, 10, name)).evaluation] == wanted
 
@@ -264,7 +264,7 @@ def test_each_warm_start_has_problems_of_its_own():
 def test_an_unknown_task_is_named_with_the_choices():
     """A misspelt dataset must not end in reasoning-gym's own traceback."""
     with pytest.raises(
-        ValueError, match="dataset must be openai/gsm8k, micro, micro-sum, micro-legs or a .* Got 'sums'"
+        ValueError, match="dataset must be openai/gsm8k, micro, micro-sum, micro-legs, simple or a .* Got 'sums'"
     ):
         data.load(small(dataset="sums"))
 
