@@ -18,6 +18,9 @@ GRID ?= notebooks/grids/seeds.yaml
 ARGS ?=
 NOTEBOOKS := 00_environment_check 01_zero_shot 02_grpo 03_ah_grpo 04_sa_ah_grpo 05_alpha_ablation 06_beyond_the_paper
 TABLES := 07_tables_and_figures
+BOARD := 08_board
+# Runs of the board that `make board` trains, of those that are missing.
+NEW_RUNS ?= 0
 # Notebook 07 needs no torch: the full environment serves where it is made, else a small one is.
 LIGHT := $(if $(wildcard $(READY)),$(VENV),.venv-figures)
 LOGS ?= figures/logs
@@ -63,8 +66,9 @@ figures: $(LIGHT)/.installed  ## every table and figure from LOGS (the published
 	$(LIGHT)/bin/papermill --cwd notebooks notebooks/$(TABLES).ipynb $(RUNS)/notebooks/$(TABLES).ipynb \
 	  -p SEED $(SEED) -p WIDTH $(WIDTH) -r RUNS "$(abspath $(LOGS))"
 	$(LIGHT)/bin/python -m sa_ah_lib.report.seed_figures $(LOGS) --out figures/seeds
-	$(LIGHT)/bin/python -m sa_ah_lib.report.board $(LOGS) --out figures/board
+	$(LIGHT)/bin/python -m sa_ah_lib.report.board_pages $(LOGS) --out figures/board
 	$(LIGHT)/bin/python -m sa_ah_lib.report.index figures
+	$(LIGHT)/bin/python -m sa_ah_lib.report.rule_cards docs/rules --logs $(LOGS)
 	$(LIGHT)/bin/python -m sa_ah_lib.report.pages $(LOGS) README.md docs/metrics.md docs/results.md
 
 docs: $(VENV)/.with-docs  ## this project's site in build/site, with every notebook executed at micro-s from its logs
@@ -74,6 +78,10 @@ docs: $(VENV)/.with-docs  ## this project's site in build/site, with every noteb
 
 report: $(LIGHT)/.installed  ## one self-contained HTML page from LOGS, to send to a colleague
 	$(LIGHT)/bin/python -m sa_ah_lib.report.html_report $(LOGS) --out $(RUNS)/report.html
+
+board: $(READY)  ## every token-weight rule against GRPO, from LOGS and RUNS (NEW_RUNS=10 trains what is missing)
+	@$(BIN)/python -m sa_ah_lib.report.run_notebooks notebooks/$(BOARD).ipynb --out $(RUNS)/notebooks \
+	  --open figures/board -p NEW_RUNS $(NEW_RUNS) -r LOGS "$(abspath $(LOGS))" -r RUNS "$(abspath $(RUNS))"
 
 # RULE is a Python file with one rule, see docs/your-own-rule.md. ARGS are further options: --check-only, --scale micro-legs.
 enter: $(READY)  ## check a token-weight rule of your own, train it, print its row of the board (RULE=my_rule.py)
@@ -126,7 +134,7 @@ lint: $(VENV)/.with-test
 	$(BIN)/ruff format --check .
 	$(BIN)/ty check
 
-lab: $(READY) $(NOTEBOOKS:%=lab/%.ipynb) lab/$(TABLES).ipynb  ## JupyterLab on copies of the notebooks, in lab/
+lab: $(READY) $(patsubst %,lab/%.ipynb,$(NOTEBOOKS) $(TABLES) $(BOARD))  ## JupyterLab on copies of the notebooks, in lab/
 	$(BIN)/jupyter lab --notebook-dir . lab/$(firstword $(NOTEBOOKS)).ipynb
 
 # Copies, because JupyterLab saves into the files that it opens. Where a notebook is newer, the old copy is kept.

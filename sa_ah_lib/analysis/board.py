@@ -12,7 +12,7 @@ from typing import Any
 from sa_ah_lib import rulebook
 from sa_ah_lib.analysis import answer, comparison
 from sa_ah_lib.analysis.comparison import Arm
-from sa_ah_lib.analysis.seeds import METRICS, Comparison, compare_all, interquartile_mean, verdict
+from sa_ah_lib.analysis.seeds import METRICS, Comparison, compare_all, interquartile_mean, outcome
 from sa_ah_lib.analysis.table import DASH, Table
 from sa_ah_lib.config import CONTROLS, METHOD_LABELS, METHODS, RunConfig, preset
 from sa_ah_lib.train.shipped import WARM_STARTS
@@ -27,6 +27,9 @@ MEASURES = tuple(name for name in ("pass_at_1", "auc", "steps_to", "pass_at_16")
 """Columns of the board, keys of ``seeds.METRICS``; the first is the one that the evidence is of."""
 
 GRPO, NOT_RUN = "GRPO", "not run"
+
+SHIPPED = tuple(rulebook.RECORDS.values())
+"""The records of the library, without what a user's rule file adds later."""
 
 LEFT_OUT = {
     "hicra": "its strategic n-grams must be given, and nobody has named any for these tasks",
@@ -66,9 +69,9 @@ class Entry:
     def config(self, scale: str, steps: int = 0, **changes: Any) -> RunConfig:
         """The run of this row; ``steps`` 0 is the length of the scale's published comparison."""
         own = preset(scale, self.method)
-        steps = comparison.length(scale, steps) or METHODS["grpo"]["steps"]
+        length = comparison.length(scale, steps) or METHODS["grpo"]["steps"]
         fields = {"learning_rate": own.learning_rate * self.learning_rate, "rule": self.rule, **self.changes}
-        return own.replace(steps=steps, **{**fields, **changes})
+        return own.replace(steps=length, **{**fields, **changes})
 
 
 def pairs(scale: str) -> list[tuple[int, int]]:
@@ -76,16 +79,19 @@ def pairs(scale: str) -> list[tuple[int, int]]:
     return [(start, seed) for seed in SEEDS for start in range(WARM_STARTS.get(scale, 1))]
 
 
+def line() -> list[Entry]:
+    """GRPO's own rows: the preset, at larger steps, and divided as most published rules are."""
+    steps = [Entry(f"{GRPO}, {k} × step", learning_rate=float(k)) for k in (2, 4)]
+    return [Entry(GRPO), *steps, Entry("GRPO, by tokens", changes={"denominator": "tokens"})]
+
+
 def entries() -> list[Entry]:
     """Every row in the board's order: GRPO's, the paper's two, the controls, then the published rules."""
-    line = [Entry(GRPO), *(Entry(f"{GRPO}, {k} × step", learning_rate=float(k)) for k in (2, 4))]
-    line.append(Entry("GRPO, by tokens", changes={"denominator": "tokens"}))
     own = [Entry(METHOD_LABELS[method], method=method) for method in ("ah-grpo", "sa-ah-grpo")]
     own.append(Entry("Position decay, AH", "position", "ah-grpo"))
     own += [Entry(_control_label(method), CONTROLS[method].get("rule", "cumulative"), method) for method in CONTROLS]
-    others = [record for record in rulebook.RECORDS.values() if not record.takes_scope]
-    rules = [entry_of(record) for record in others if record.name not in LEFT_OUT]
-    return [*line, *own, *rules]
+    rules = [entry_of(record) for record in SHIPPED if not record.takes_scope and record.name not in LEFT_OUT]
+    return [*line(), *own, *rules]
 
 
 def _control_label(method):
@@ -107,6 +113,18 @@ def arm(entry: Entry, runs: Iterable[Any], scale: str, steps: int = 0) -> Arm:
     return Arm(entry.label, wanted, {(scale, run.config.warm_start, run.config.seed): run for run in members})
 
 
+def missing(chosen: Iterable[Entry], runs: Iterable[Any], scale: str, steps: int = 0, count: int | None = None) -> list:
+    """The configurations of ``chosen`` rows, on the first ``count`` of ``pairs``, that no finished run has."""
+    runs, wanted = list(runs), pairs(scale)[:count]
+    there = [(entry, {key[1:] for key in arm(entry, runs, scale, steps).runs}) for entry in chosen]
+    return [
+        entry.config(scale, steps, warm_start=start, seed=seed)
+        for entry, known in there
+        for start, seed in wanted
+        if (start, seed) not in known
+    ]
+
+
 @dataclass(frozen=True)
 class Row:
     """One row with what was measured: its arm, and its paired comparisons with GRPO, {metric: Comparison}.
@@ -123,7 +141,7 @@ class Row:
 def rows(runs: Iterable[Any], scale: str, steps: int = 0, chosen: Iterable[Entry] | None = None) -> list[Row]:
     """The rows of one scale, all of ``entries`` where none are chosen.
 
-    Intervals and Holm's p hold for all rows at once, one metric at a time.
+    Holm's p is corrected for all of them at once, one metric at a time.
     """
     runs = list(runs)
     pairs = [(entry, arm(entry, runs, scale, steps)) for entry in (entries() if chosen is None else chosen)]
@@ -171,8 +189,8 @@ def _evidence(row):
     if found is None:
         return [DASH, str(len(row.arm.runs)), *[DASH] * 5]
     p_values = [DASH if math.isnan(p) else f"{p:.3g}" for p in (found.p_value, found.adjusted_p)]
-    line = [answer.gain_text(row.line), verdict(row.line)] if row.line else [DASH] * 2
-    return [answer.gain_text(found), str(found.gain.count), *p_values, verdict(found), *line]
+    line = [answer.gain_text(row.line), outcome(row.line)] if row.line else [DASH] * 2
+    return [answer.gain_text(found), str(found.gain.count), *p_values, outcome(found), *line]
 
 
 def _notes(found):

@@ -44,11 +44,11 @@ def _enter(given):
     home, wanted = runs.directory(given.rule, given.runs), board.pairs(given.scale)[: given.pairs]
     entry, grpo = board.entry_of(record), board.Entry(board.GRPO)
     found = _found(given, home, wanted)
-    jobs = [*_missing(grpo, found, given, wanted, Path(given.runs)), *_missing(entry, found, given, wanted, home)]
+    places = ((grpo, Path(given.runs)), (entry, home))
+    jobs = [(c, home) for e, home in places for c in board.missing([e], found, given.scale, given.steps, given.pairs)]
     print(_forecast(jobs, found, given))
-    runs.train(jobs, given.rule, given.workers)
-    line = [known for known in board.entries() if known.is_line]
-    rows = board.rows(_found(given, home, wanted), given.scale, given.steps, [*line, entry])
+    found += runs.train(jobs, given.rule, given.workers)
+    rows = board.rows(found, given.scale, given.steps, [*board.line(), entry])
     table = board.table([row for row in rows if row.arm.runs], given.scale)
     print(table.markdown, *table.save(home), sep="\n")
     return 0
@@ -69,15 +69,6 @@ def _found(given, home, wanted):
     results = loading.load(*places).results
     own = [r for r in results if r.directory.parent == home or "enter" not in r.directory.parts]
     return [r for r in own if (r.config.warm_start, r.config.seed) in wanted]
-
-
-def _missing(entry, found, given, wanted, parent):
-    there = {key[1:] for key in board.arm(entry, found, given.scale, given.steps).runs}
-    return [
-        (entry.config(given.scale, given.steps, warm_start=start, seed=seed), parent)
-        for start, seed in wanted
-        if (start, seed) not in there
-    ]
 
 
 def _forecast(jobs, found, given):

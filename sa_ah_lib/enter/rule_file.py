@@ -67,9 +67,8 @@ def load(path: str | Path) -> Rule:
         _check_record(path, rule)
         _check_signature(path, rule)
     except RuleFileError:
-        for registry, kept in zip((RULES, rulebook.RECORDS), before, strict=True):
-            registry.clear()
-            registry.update(kept)
+        _restore(RULES, before[0])
+        _restore(rulebook.RECORDS, before[1])
         raise
     _LOADED[rule.record.name] = path
     return rule
@@ -100,8 +99,14 @@ def check(rule: Rule, batches: Sequence[RolloutBatch]) -> Checked:
     return Checked(len(batches), least, mean, largest, float(changed.float().mean()))
 
 
+def _restore(registry, before):
+    registry.clear()
+    registry.update(before)
+
+
 def _execute(path):
     spec = importlib.util.spec_from_file_location(f"rule_file_{path.stem}", path)
+    assert spec and spec.loader  # a file that ends in .py has both
     try:
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
     except (Exception, SystemExit) as error:

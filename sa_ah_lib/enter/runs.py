@@ -14,7 +14,13 @@ from typing import Any
 
 from tqdm import tqdm
 
+from sa_ah_lib.analysis.loading import from_run
+from sa_ah_lib.analysis.results import Result
 from sa_ah_lib.config import RunConfig
+from sa_ah_lib.train.runlog import read_run
+
+Job = tuple[RunConfig, str | Path]
+"""(configuration, parent of its run directory)."""
 
 
 def directory(path: str | Path, runs: str | Path) -> Path:
@@ -23,19 +29,24 @@ def directory(path: str | Path, runs: str | Path) -> Path:
     return Path(runs) / "enter" / f"{Path(path).stem}-{digest}"
 
 
-def train(jobs: Sequence[tuple[RunConfig, Path]], rule_file: str | Path | None, workers: int = 2) -> None:
+def train(
+    jobs: Sequence[tuple[RunConfig, str | Path]], rule_file: str | Path | None = None, workers: int = 2
+) -> list[Result]:
     """Train runs, ``workers`` at a time, each on one core, with one bar over all steps.
 
     A run that was stopped goes on from its checkpoint. What a run prints is in ``output.log`` beside it.
 
     Args:
-        jobs: (configuration, parent of its run directory). rule_file: the file that registers their rule, or None.
+        rule_file: the file that registers their rule, or None.
+
+    Returns:
+        The runs, read back from their logs.
 
     Raises:
         whatever a run raised; runs that have not begun are not started.
     """
     if not jobs:
-        return
+        return []
     # Python's own start method on Linux copies a process that may have imported torch before Unsloth.
     context = multiprocessing.get_context("spawn")
     with (
@@ -57,6 +68,7 @@ def train(jobs: Sequence[tuple[RunConfig, Path]], rule_file: str | Path | None, 
             pool.shutdown(cancel_futures=True)
     for job in pending:
         job.result()
+    return [from_run(read_run(Path(parent) / config.run_id)) for config, parent in jobs]
 
 
 def _one(values: dict[str, Any], parent: str, rule_file: str | None) -> None:

@@ -125,6 +125,21 @@ def heat_map(run):
     return Html("".join(blocks) + _LEGEND)
 
 
+def replayed(group, weights):
+    """A logged group under a rule that did not train it: its best and its worst rollout, token by token.
+
+    Args:
+        group: an ``enter.replay.Replayed``. weights: (B, T) of the rule on ``group.batch``.
+    """
+    advantages, lengths = group.batch.advantages.tolist(), [len(tokens) for tokens in group.tokens]
+    blocks = [f"<p>Step {group.step} of {html.escape(group.run_id)}</p>"]
+    for name, choose in (("success", max), ("failure", min)):
+        i = choose(range(len(advantages)), key=advantages.__getitem__)
+        entropy, weight = (table[i].tolist()[: lengths[i]] for table in (group.batch.entropy, weights))
+        blocks.append(f"<p><b>{name}</b>, advantage {advantages[i]:.2f}</p>{_heat(group.tokens[i], entropy, weight)}")
+    return Html("".join(blocks) + _LEGEND)
+
+
 def cost(run):
     """Seconds, memory and machine of a finished run, as its logs have them."""
     summary, seconds = read_summary(run.directory), [row["step_time"] for row in run.train if row.get("step_time")]

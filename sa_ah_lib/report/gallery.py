@@ -30,6 +30,9 @@ NEEDS: dict[str, list[tuple[str, dict]]] = {
 }
 """{notebook: (method, fields) of every run that it shows}; the others train nothing with NEW_RUNS = 0."""
 
+BOARDS = ("08_board",)
+"""Notebooks that show every published scale at once."""
+
 EXECUTED = "Executed when this page was built, at `{scale}`, without the cell for Colab"
 FROM_LOGS = EXECUTED + (
     ". Its runs are read from the published logs; nothing was trained. Logs hold no adapter: a question of your own is "
@@ -85,6 +88,8 @@ def _settings(notebook, logs, work):
     names = run_notebooks.papermill.inspect_notebook(notebook)
     runs, figures = (os.path.relpath(work / name, notebook.parent) for name in ("runs", "figures"))
     given = {"SCALE": SCALE, "SEED": SEED, "RUNS": runs, "OUT": figures, "NEW_RUNS": 0}
+    if notebook.stem in BOARDS:
+        given["SCALE"] = "all"
     wanted = [preset(SCALE, method, seed=SEED, **fields).run_id for method, fields in NEEDS.get(notebook.stem, ())]
     note = FROM_LOGS if wanted else NO_RUNS
     if any(not (logs / run_id / "finished.json").is_file() for run_id in wanted):

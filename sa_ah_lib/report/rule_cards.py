@@ -1,16 +1,20 @@
-"""Rule cards: one page for every token-weight rule, made from its record, with its weights drawn on a small group.
+"""Rule cards: one page per token-weight rule, from its record and its rows of the board, with its weights drawn.
 
-    python -m sa_ah_lib.report.rule_cards docs/rules
+    python -m sa_ah_lib.report.rule_cards docs/rules --logs figures/logs
 
-Needs torch, because it calls the rules; what it writes depends on nothing but the registry.
+The drawings call the rules and need torch; without it the pages alone are written.
 """
 
 import argparse
 import html
+import importlib.util
 import math
 from pathlib import Path
 
 from sa_ah_lib import rulebook
+from sa_ah_lib.analysis import board
+from sa_ah_lib.analysis.loading import load
+from sa_ah_lib.analysis.table import markdown_table
 
 ROLLOUTS = (
     (
@@ -35,23 +39,31 @@ VOCABULARY, SURE = 300, 0.98
 EXAMPLE = {"hicra": {"grams": [["Let's", "add"], ["So"]]}, "clip_cov": {"low": 0.1}, "cumulative": {"alpha": 4.0}}
 """Parameters of the drawing where the defaults show nothing on so few tokens."""
 
+RESULTS = ("rule", "final greedy Pass@1", "gain in Pass@1 [95%]", "n", "p", "Holm p", "verdict", "verdict, line")
+"""Columns of the board that a card shows."""
+
 CELL, HEIGHT, LEFT = 44, 40, 104
 LESS, MORE = "#0072B2", "#D55E00"
 
 
-def write_cards(directory):
-    """Write ``<rule>.md`` and ``<rule>.svg`` for every rule, and README.md with a table of them; returns the paths."""
+def write_cards(directory, logs):
+    """Write ``<rule>.md`` and ``<rule>.svg`` for every rule, and README.md with a table of them; returns the paths.
+
+    Args:
+        logs: a directory of run directories, of which the results are.
+    """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    written = []
-    for record in rulebook.RECORDS.values():
-        pages = {"md": card(record), "svg": strip(example_weights(record))}
+    found, drawn, written = load(logs).results, importlib.util.find_spec("torch"), []
+    boards = {scale: board_cells(board.rows(found, scale), scale) for scale in board.SCALES}
+    for record in board.SHIPPED:
+        pages = {"md": card(record, boards)} | ({"svg": strip(example_weights(record))} if drawn else {})
         written += [_write(directory / f"{record.name}.{suffix}", text) for suffix, text in pages.items()]
     return [*written, _write(directory / "README.md", index())]
 
 
-def card(record):
-    """One rule as a Markdown page."""
+def card(record, boards):
+    """One rule as a Markdown page; ``boards`` are {scale: ``board_cells``}."""
     parameters = "".join(
         f"| `{name}` | {_value(default)} | {_range(record.ranges.get(name))} |\n"
         for name, default in record.defaults.items()
@@ -71,8 +83,30 @@ def card(record):
         f"| reads | what that is, and what it costs |\n|---|---|\n{inputs}",
         f"**Limits.** {record.limits[0].upper()}{record.limits[1:]}." if record.limits else "",
         f"**Formula checked against** {record.checked}." if record.checked else "",
+        f"**On the board.** {results(record, boards)}",
     ]
     return "\n\n".join(block.strip() for block in blocks if block) + "\n"
+
+
+def board_cells(rows, scale):
+    """[(rule, {column: cell})] of every row of a board."""
+    table = board.table(rows, scale)
+    named = [dict(zip(table.header, cells, strict=True)) for cells in table.rows]
+    return [(row.entry.rule, cells) for row, cells in zip(rows, named, strict=True)]
+
+
+def results(record, boards):
+    """A rule's rows of the boards as a Markdown table, or why it has none."""
+    if record.name in board.LEFT_OUT:
+        return f"It has no row: {board.LEFT_OUT[record.name]}."
+    told = "Pairs are of warm start and seed; the line is the best GRPO of any step size."
+    rows = [
+        [scale, *(cells[column] for column in RESULTS)]
+        for scale, known in boards.items()
+        for rule, cells in known
+        if rule == record.name
+    ]
+    return f"{told}\n\n{markdown_table(['scale', *RESULTS], rows)}"
 
 
 def index():
@@ -174,7 +208,9 @@ def _write(path, text):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("directory", help="where the pages go, docs/rules")
-    print(f"{len(write_cards(parser.parse_args().directory))} files written")
+    parser.add_argument("--logs", default="figures/logs", help="run directories that the results are of")
+    given = parser.parse_args()
+    print(f"{len(write_cards(given.directory, given.logs))} files written")
 
 
 if __name__ == "__main__":

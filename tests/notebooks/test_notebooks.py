@@ -20,7 +20,7 @@ def runs(tmp_path_factory):
 
 
 # What a cell makes, by how its last statement begins.
-PICTURE = re.compile(r"\w+ = (seed_)?figures\.(diagnostics|overview|profiles|summary)\(")
+PICTURE = re.compile(r"\w+ = ((seed_)?figures\.(diagnostics|overview|profiles|summary)|board_pages\.picture)\(")
 PAGES = re.compile(r"pages\.figure\(")
 TABLE = re.compile(r"(display\.(pass_at_1_table|diagnostics_table|cost|files|paths)|html_table)\(")
 
@@ -102,6 +102,15 @@ def test_06_shows_the_published_comparison_by_default(runs):
     text = shown(execute("06_beyond_the_paper", runs))
     assert "missing</td><td>0</td>" in text and "trained now</td><td>0</td>" in text
     assert "over 8 paired seeds" in text and "Beside its controls" in text
+
+
+@pytest.mark.slow
+def test_08_shows_a_board_and_a_rule_of_ones_own(runs, tmp_path):
+    """Nothing is trained by default; a rule that fails in its cell is the reader's first five minutes."""
+    text = shown(execute("08_board", runs, SCALE="micro-s", OUT=str(tmp_path)))
+    assert "trained now" in text and "Sure failures count less" in text and "not run" in text
+    assert "over the line" in text and "weights 0.2 to 1" in text
+    assert {"board-micro-s.md", "board.png"} <= {path.name for path in tmp_path.iterdir()}
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from made_runs import made_run
 
 from sa_ah_lib import rulebook
 from sa_ah_lib.analysis import board, seeds
-from sa_ah_lib.report import board as pages
+from sa_ah_lib.report import board_pages as pages
 from sa_ah_lib.report import figures
 
 COUNTS = [300, 310, 290, 330, 305, 295, 320, 315]

@@ -1,6 +1,6 @@
 """The board's tables and its picture from run directories. Needs no torch.
 
-``python -m sa_ah_lib.report.board figures/logs --out figures/board`` writes a table per scale and a forest plot.
+``python -m sa_ah_lib.report.board_pages figures/logs --out figures/board`` writes a table per scale and a forest plot.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import numpy as np
 from sa_ah_lib.analysis import board
 from sa_ah_lib.analysis.loading import load
 from sa_ah_lib.analysis.seeds import METRICS
+from sa_ah_lib.analysis.table import Html
 from sa_ah_lib.report.figures import WIDTHS, caption, save_pictures, styled
 
 STYLES = ({"color": "#0072B2", "marker": "o"}, {"color": "#D55E00", "marker": "s"}, {"color": "#009E73", "marker": "^"})
@@ -68,8 +69,13 @@ def picture(boards: dict[str, list[board.Row]], width: str = "single"):
     with styled():
         figure, ax = plt.subplots(figsize=(WIDTHS[width], 1.3 + 0.22 * len(ran)), layout="constrained")
         plot(boards, ax)
-        bars = "bars: 95% intervals, for all rows of a scale at once; ticks: pairs; grey: margin"
+        bars = "bars: 95% intervals, each by itself; ticks: pairs; grey: margin"
         return caption(figure, f"Token-weight rules against GRPO, paired by warm start and seed; {bars}")
+
+
+def html(boards: dict[str, list[board.Row]]) -> Html:
+    """The tables of several scales, each with what was measured and its notes."""
+    return Html("".join(board.table(rows, scale)._repr_html_() for scale, rows in boards.items()))
 
 
 def save(boards: dict[str, list[board.Row]], directory: str | Path, width: str = "single") -> list[Path]:
@@ -82,7 +88,7 @@ def save(boards: dict[str, list[board.Row]], directory: str | Path, width: str =
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the board of the micro scales from run directories."""
-    parser = argparse.ArgumentParser(prog="python -m sa_ah_lib.report.board", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m sa_ah_lib.report.board_pages", description=main.__doc__)
     parser.add_argument("runs", nargs="+", help="directories that hold runs")
     parser.add_argument("--out", default="figures/board", help="where the files go")
     parser.add_argument("--scale", action="append", help=f"a scale; may be given again ({' and '.join(board.SCALES)})")
