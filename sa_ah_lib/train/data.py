@@ -28,11 +28,10 @@ TASKS = {
     "simple": (
         "composite",
         {
-            "chain_sum": dict(min_terms=2, max_terms=3, min_digits=1, max_digits=2),
+            "chain_sum": dict(min_terms=2, max_terms=2, min_digits=1, max_digits=2),
             "products": dict(min_terms=2, max_terms=2, min_digits=1, max_digits=2),
-            "basic_arithmetic": dict(min_terms=2, max_terms=2, min_digits=1, max_digits=2),
-            "gcd": dict(min_numbers=2, max_numbers=2, min_value=2, max_value=60),
-            "simple_equations": dict(min_terms=2, max_terms=2, min_value=1, max_value=9),
+            "gcd": dict(min_numbers=2, max_numbers=2, min_value=2, max_value=40),
+            "letter_counting": dict(min_words=1, max_words=2),
         },
     ),
 }
