@@ -8,8 +8,11 @@ from sa_ah_lib.train.runlog import Run
 PROBLEMS = 500
 
 
-def made_run(method="grpo", seed=123, correct=400, spread=1.0, scale="micro-s", steps=8, **changes):
-    """A finished run that answers ``correct`` of 500 problems at its end; rewards of its second half are +-spread."""
+def made_run(method="grpo", seed=123, correct=400, spread=1.0, scale="micro-s", steps=8, samples=(), **changes):
+    """A finished run that answers ``correct`` of 500 problems at its end; rewards of its second half are +-spread.
+
+    ``samples``: how many of 16 sampled answers are right, one number a problem.
+    """
     config = preset(scale, method, seed=seed, steps=steps, **changes)
     train = [
         {"step": step, "reward": 9.0 * step if step <= steps // 2 else 3.0 + spread * (-1) ** step}
@@ -17,8 +20,9 @@ def made_run(method="grpo", seed=123, correct=400, spread=1.0, scale="micro-s", 
     ]
     counts = ((0, 100), (steps, correct))
     rows = [{"step": step, "problem": k, "correct": k < n} for step, n in counts for k in range(PROBLEMS)]
+    sampled = [{"problem": k, "n": 16, "correct": n, "problems": len(samples)} for k, n in enumerate(samples)]
     environment = {"data": {"source": "made up"}, "device": "cpu", "started": "2026-01-05T00:00:00+00:00"}
-    return Run(Path(config.run_id), config, environment, train, rows, [], True)
+    return Run(Path(config.run_id), config, environment, train, rows, [], True, sampled)
 
 
 def family(method, corrects, spreads=None, **changes):

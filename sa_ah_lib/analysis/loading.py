@@ -124,7 +124,7 @@ def from_run(run, messages=None):
     }
     return Result(
         "measured", run.config, counts, base[0] / base[1] if base else None, train, answers, rollouts,
-        origin=origin, directory=run.directory,
+        origin=origin, directory=run.directory, eval=run.eval, samples=run.samples,
     )  # fmt: skip
 
 

@@ -34,6 +34,7 @@ class Result:
         train: one dict a logged step, with the keys of ``train.jsonl``; steps ascending, each once.
         answers: {step: (N,) booleans in problem order}, step 0 included; empty where only totals are known.
         completions: sampled rollouts, rows of ``completions.jsonl``.
+        eval: rows of ``eval.jsonl``. samples: rows of ``samples.jsonl``.
         printed: the paper's run-level numbers, not recomputed: "variance" and "kl", and the texts of Table 2's cells
             "base", "final" and "peak".
         origin: what a caption says beside the model: data, device, dates.
@@ -47,6 +48,8 @@ class Result:
     train: list = field(default_factory=list, repr=False)
     answers: dict = field(default_factory=dict, repr=False)
     completions: list = field(default_factory=list, repr=False)
+    eval: list = field(default_factory=list, repr=False)
+    samples: list = field(default_factory=list, repr=False)
     printed: dict = field(default_factory=dict)
     origin: dict = field(default_factory=dict)
     directory: Path | None = None

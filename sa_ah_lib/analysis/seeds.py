@@ -45,7 +45,8 @@ class Comparison:
     ``gains``: {(scale, warm start, seed): gain}, positive where ``first`` is better; ``gain``: their mean with its 95 %
     interval, both in logarithms for a ratio metric; ``p_value``: two-sided sign-flip test, exact up to 13 pairs;
     ``adjusted_p``: the same after Holm's correction for the comparisons made together; ``improvement``: probability
-    that a run of ``first`` beats one of ``second`` from the same warm start, with a bootstrap interval over seeds.
+    that a run of ``first`` beats one of ``second`` from the same warm start, with a bootstrap interval over seeds;
+    ``censored``: how many of the runs have a bound in place of a number.
     """
 
     first: str
@@ -56,6 +57,7 @@ class Comparison:
     p_value: float
     adjusted_p: float
     improvement: Estimate
+    censored: int = 0
 
 
 @rounded_to(ESTIMATED)
@@ -112,7 +114,8 @@ def _compare(first, second, metric):
     strata = [_strata({key: sign * side[key] for key in shared}) for side in sides]
     improvement = _estimate([*strata[0], *strata[1]], _superiority)
     gain = Estimate(mean, float(low), float(high), len(gains))
-    return Comparison(first.label, second.label, metric, named, gain, float(p_value), math.nan, improvement)
+    censored = sum(rule.censored(arm.runs[key]) for arm in (first, second) for key in shared)
+    return Comparison(first.label, second.label, metric, named, gain, float(p_value), math.nan, improvement, censored)
 
 
 def _error(first, second, rule, gains):
@@ -131,14 +134,15 @@ def verdict(comparison):
     """What a comparison decides: one of ``VERDICTS``.
 
     "better" or "worse": the interval excludes 0 and Holm's p is below 0.05. "equivalent": neither, and the interval
-    lies inside the metric's margin on both sides. "undecided": none of these, or fewer than ``MIN_SEEDS`` pairs.
+    lies inside the metric's margin on both sides. "undecided": none of these, or fewer than ``MIN_SEEDS`` pairs. Two
+    runs that both ended too soon look alike, so where a number is a bound nothing is called equivalent.
     """
     gain = comparison.gain
     if gain.count < MIN_SEEDS:
         return "undecided"
     if comparison.adjusted_p < LEVEL and not gain.low <= 0 <= gain.high:
         return "better" if gain.low > 0 else "worse"
-    return "equivalent" if _inside_margin(comparison) else "undecided"
+    return "equivalent" if _inside_margin(comparison) and not comparison.censored else "undecided"
 
 
 def outcome(comparison):

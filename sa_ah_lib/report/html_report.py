@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from sa_ah_lib.analysis import answer, loading
+from sa_ah_lib.analysis.compared import Compared
 from sa_ah_lib.analysis.comparison import by_family
 from sa_ah_lib.config import METHOD_LABELS
 from sa_ah_lib.paper import audit, printed
@@ -68,8 +69,10 @@ def _seeds(results, scratch):
     """Every comparison of two seeds or more: table, figure, the answer in words."""
     parts = []
     for name, arms in by_family(results).items():
-        parts += [f"<h3>{html.escape(name)}</h3>", answer.table(arms, name)._repr_html_()]
-        for paths in seed_figures.save(arms, scratch, name, kinds=("summary",)).values():
+        compared = Compared.of(arms)
+        parts += [f"<h3>{html.escape(name)}</h3><p>{html.escape(answer.paragraph(compared))}</p>"]
+        parts += [compared.table(metric)._repr_html_() for metric in compared.metrics]
+        for paths in seed_figures.save(compared, scratch, name, kinds=("summary",)).values():
             parts.append(image(paths[0], "double", f"paired differences from GRPO, {name}"))
     return parts or ["<p>No method was run with two seeds or more.</p>"]
 

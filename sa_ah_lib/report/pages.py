@@ -12,11 +12,13 @@ from pathlib import Path
 from tabulate import tabulate
 
 from sa_ah_lib.analysis import answer, loading
+from sa_ah_lib.analysis.compared import Compared, against_reference, gain_text
 from sa_ah_lib.analysis.comparison import by_family, caption
 from sa_ah_lib.analysis.seeds import outcome
 from sa_ah_lib.report import paper_tables
 from sa_ah_lib.upstream.metrics import METRICS
 
+ENDPOINTS = ("pass_at_1", "auc")
 BLOCK = re.compile(r"(<!-- made: ([\w-]+) -->\n)(.*?)(<!-- end -->)", re.S)
 
 
@@ -36,24 +38,28 @@ def main_results(found: loading.Found) -> str:
     """Pass@1 of the paper's two rules, and of AH-GRPO by position, against GRPO over seeds; one row per comparison."""
     rows = []
     for name, arms in by_family(found.results).items():
-        compared = {} if name.endswith("-settings") else answer.against_reference(arms, "pass_at_1")
+        compared = {} if name.endswith("-settings") else against_reference(arms, "pass_at_1")
         for arm in arms:
             if arm.label in compared and arm.config.method in ("ah-grpo", "sa-ah-grpo"):
                 rule = arm.config.method.upper() + ("" if arm.config.has_own_rule else f", by {arm.config.rule}")
                 gain = compared[arm.label]
                 scales = dict.fromkeys(key[0] for key in arm.runs)
                 run = f"{', '.join(scales)}, {arm.config.steps} steps"
-                values = [answer.gain_text(gain), f"{gain.adjusted_p:.3g}", outcome(gain)]
+                values = [gain_text(gain), f"{gain.adjusted_p:.3g}", outcome(gain)]
                 rows.append([run, f"{arm.config.alpha:g}", rule, gain.gain.count, *values])
     return _markdown(["model", "alpha", "rule", "seeds", "gain in Pass@1 [95 %]", "Holm p", "verdict"], sorted(rows))
 
 
 def comparisons(found: loading.Found) -> str:
-    """Every comparison over seeds: what was measured, the table of Pass@1, the answer in words."""
+    """Every comparison over seeds: what was measured, the tables of the endpoints, the answer in words."""
     parts = []
     for name, arms in by_family(found.results).items():
-        told = f"### {name}\n\nMethods over seeds, {caption(arms)}\n"
-        parts += [told, _markdown(*answer.metric_table(arms, "pass_at_1")), answer.paragraph(arms)]
+        compared = Compared.of(arms)
+        parts.append(f"### {name}\n\nMethods over seeds, {caption(arms)}\n")
+        for metric in ENDPOINTS:
+            table = compared.table(metric)
+            parts.append(_markdown(table.header, table.rows))
+        parts.append(answer.paragraph(compared))
     return "\n\n".join(parts) + "\n"
 
 

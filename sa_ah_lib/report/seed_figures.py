@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from sa_ah_lib.analysis import answer
+from sa_ah_lib.analysis.compared import Compared
 from sa_ah_lib.analysis.comparison import arm_of, by_family, caption
 from sa_ah_lib.analysis.loading import load
 from sa_ah_lib.analysis.seeds import METRICS, interquartile_mean, performance_profile, scores
@@ -29,6 +30,8 @@ CONTROL_STYLE = {
 STYLES = {**METHOD_STYLE, **CONTROL_STYLE}
 # More arms of one method keep its colour and take the next of these markers.
 MARKERS = "*pd8H"
+
+DRAWN = ("pass_at_1", "training_variance")
 
 SCORE_BARS = "bars: 95% bootstrap intervals over seeds; ticks: seeds"
 GAIN_BARS = "bars: 95% intervals over seeds and problems (variance: seeds); ticks: seeds; grey: margin"
@@ -49,18 +52,17 @@ def plot_scores(arms, metric, ax=None):
     return ax
 
 
-def plot_gains(arms, metric, reference="grpo", ax=None):
-    """Paired differences (or ratios) from the ``reference`` method: each seed's (small), the mean and its 95% interval.
+def plot_gains(compared, metric, ax=None):
+    """Differences (or ratios) from GRPO in an arm's own setting: each pair's (small), the mean and its 95% interval.
 
-    An arm is compared with the reference of its own setting, where there is one.
     The grey band is the metric's margin: what lies in it is too small to matter.
     """
     ax = ax or plt.subplots()[1]
-    rule, anchor = METRICS[metric], arm_of(arms, reference)
+    rule, anchor, arms = METRICS[metric], arm_of(compared.arms, "grpo"), compared.arms
     if anchor is None:
-        raise ValueError(f"arms must hold the reference {reference!r}. Got {[arm.config.method for arm in arms]}.")
-    compared = answer.against_reference(arms, metric, reference)
-    others = [arm for arm in arms if arm.label in compared]
+        raise ValueError(f"arms must hold the reference 'grpo'. Got {[arm.config.method for arm in arms]}.")
+    against = compared.against[metric]
+    others = [arm for arm in arms if arm.label in against]
     sign = 1 if rule.larger_is_better else -1
     show = lambda gains: np.exp(sign * np.asarray(gains)) if rule.ratio else 100 * sign * np.asarray(gains)  # noqa: E731
     band = show([-rule.least_gain, rule.least_gain])
@@ -68,7 +70,7 @@ def plot_gains(arms, metric, reference="grpo", ax=None):
     ax.axvline(show([0])[0], color="0.35", linewidth=0.8, zorder=1)
     styles = dict(zip([arm.label for arm in arms], _styles(arms), strict=True))
     for row, arm in enumerate(others):
-        comparison, style = compared[arm.label], styles[arm.label]
+        comparison, style = against[arm.label], styles[arm.label]
         points = show(list(comparison.gains.values()))
         ax.plot(points, [row + 0.22] * len(points), "|", color=style["color"], alpha=0.6, markersize=4)
         gain = comparison.gain
@@ -105,16 +107,18 @@ def plot_profile(arms, metric, ax=None):
     return ax
 
 
-def overview(arms, width=6.9):
+def overview(compared, width=6.9):
     """Final Pass@1 and training variance of every arm; a figure ``width`` inches wide."""
-    return _pair(arms, plot_scores, len(arms), width)
+    arms = compared.arms
+    return _pair(arms, lambda metric, ax: plot_scores(arms, metric, ax), len(arms), width, SCORE_BARS)
 
 
-def profiles(arms, width=6.9):
+def profiles(compared, width=6.9):
     """Performance profiles of the paper's methods, one arm each, in both metrics; a figure ``width`` inches wide."""
     figure, axes = _axes(width, 2.4, sharey=False)
+    arms = compared.arms
     chosen = [arm for arm in map(partial(arm_of, arms), METHOD_STYLE) if arm is not None] or arms
-    for ax, metric in zip(axes, METRICS, strict=True):
+    for ax, metric in zip(axes, DRAWN, strict=True):
         plot_profile(chosen, metric, ax)
         handles, labels = ax.get_legend_handles_labels()
         if ax.get_legend():
@@ -124,19 +128,29 @@ def profiles(arms, width=6.9):
     return _captioned(figure, arms, width, PROFILE_BANDS)
 
 
-def summary(arms, width=6.9):
+def summary(compared, width=6.9):
     """Does SA-AH-GRPO help, and why: it, AH-GRPO and the controls against GRPO; a figure ``width`` inches wide."""
-    rows = sum(arm.config.method != "grpo" for arm in arms)
-    return _pair(arms, lambda a, metric, ax: plot_gains(a, metric, "grpo", ax), rows, width, GAIN_BARS)
+    arms = compared.arms
+    rows = len(compared.against[DRAWN[0]])
+    return _pair(arms, lambda metric, ax: plot_gains(compared, metric, ax), rows, width, _gain_bars(arms))
 
 
 PICTURES = {"seeds": overview, "profiles": profiles, "summary": summary}
 
 
-def _pair(arms, draw, rows, width, bars=SCORE_BARS):
+def _gain_bars(arms):
+    several = len({key[:2] for arm in arms for key in arm.runs}) > 1
+    return (
+        GAIN_BARS.replace("seeds", "warm starts, seeds", 1).replace(": seeds)", ": no problems)")
+        if several
+        else GAIN_BARS
+    )
+
+
+def _pair(arms, draw, rows, width, bars):
     figure, axes = _axes(width, 0.9 + 0.2 * max(rows, 2), sharey=True)
-    for ax, metric in zip(axes, METRICS, strict=True):
-        draw(arms, metric, ax=ax)
+    for ax, metric in zip(axes, DRAWN, strict=True):
+        draw(metric, ax)
     return _captioned(figure, arms, width, bars)
 
 
@@ -196,11 +210,12 @@ def _plain_log(ax):
     ax.xaxis.set_minor_locator(plt.matplotlib.ticker.NullLocator())
 
 
-def save(arms, directory, name, kinds=tuple(PICTURES)):
+def save(compared, directory, name, kinds=tuple(PICTURES)):
     """Draw those ``kinds`` that there are as ``kind-name`` in ``directory``: {kind: paths of PNG, SVG and PDF}.
 
     There are no differences without GRPO, and no profiles of several settings of one method.
     """
+    arms = compared.arms
     methods = {arm.config.method for arm in arms}
     possible = {
         "seeds": True,
@@ -209,7 +224,7 @@ def save(arms, directory, name, kinds=tuple(PICTURES)):
     }
     chosen = [kind for kind in kinds if possible[kind]]
     with styled():
-        return {kind: save_pictures(PICTURES[kind](arms), directory, f"{kind}-{name}") for kind in chosen}
+        return {kind: save_pictures(PICTURES[kind](compared), directory, f"{kind}-{name}") for kind in chosen}
 
 
 def main(arguments=None):
@@ -224,10 +239,11 @@ def main(arguments=None):
     if not families:
         print(f"no method with two seeds or more below {options.runs}; nothing to draw.")
     for name, arms in families.items():
-        for paths in save(arms, options.out, name).values():
+        compared = Compared.of(arms)
+        for paths in save(compared, options.out, name).values():
             print(*paths, sep="\n")
-        found = answer.table(arms, f"seeds-{name}")
-        print(*found.save(options.out), *found.notes, sep="\n")
+        told = answer.paragraph(compared)
+        print(*compared.save(options.out, f"seeds-{name}", told), told, sep="\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Greedy Pass@1 (Section 4.4): one completion per problem, right when its extracted answer equals the gold one."""
+"""Greedy Pass@1 (Section 4.4): one completion per problem, right when its extracted answer equals the gold one.
+
+``sample`` draws several completions of each, for Pass@k.
+"""
 
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -10,7 +13,7 @@ from sa_ah_lib.config import RunConfig
 from sa_ah_lib.rewards import answers_match, extract_answer, gold_answer, reward_parts
 from sa_ah_lib.train.data import Problem
 from sa_ah_lib.train.prompts import encode_prompts
-from sa_ah_lib.upstream.decoding import end_tokens, own_rules_off
+from sa_ah_lib.upstream.decoding import PLAIN_SAMPLING, end_tokens, own_rules_off
 
 
 def evaluate(
@@ -93,6 +96,31 @@ def decode_greedily(model: Any, tokenizer: Any, prompts: list[list[int]], limit:
     fixed = {"do_sample": False, "pad_token_id": tokenizer.pad_token_id, "eos_token_id": end_tokens(model, tokenizer)}
     with own_rules_off(model):
         return model.generate(**padded, max_new_tokens=limit, **fixed, **outputs)
+
+
+@torch.inference_mode()
+def sample(loaded: Any, prompts: list[list[int]], config: RunConfig, count: int, seed: int) -> list[list[str]]:
+    """Completions of token-id prompts, drawn as rollouts are: the run's temperature, no token ruled out or favoured.
+
+    Args:
+        loaded: a ``models.Loaded``, in the mode in which it generates (see ``generating``).
+        config: a ``RunConfig``; temperature and max_completion_tokens are read.
+        count: completions per prompt. seed: of the draws; torch's own random state is left as it was.
+
+    Returns:
+        ``count`` texts for each prompt, in the order of ``prompts``.
+    """
+    model, tokenizer = loaded.model, loaded.tokenizer
+    ends = end_tokens(model, tokenizer)
+    padded = tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt").to(model.device)
+    rules = {**PLAIN_SAMPLING, "do_sample": True, "temperature": config.temperature, "num_return_sequences": count}
+    fixed = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": ends}
+    with own_rules_off(model), torch.random.fork_rng():
+        torch.manual_seed(seed)
+        made = model.generate(**padded, max_new_tokens=config.max_completion_tokens, **rules, **fixed)
+    completions = [_until(tokens, ends) for tokens in made[:, max(map(len, prompts)) :].tolist()]
+    texts = tokenizer.batch_decode(completions, skip_special_tokens=True)
+    return [texts[start : start + count] for start in range(0, len(texts), count)]
 
 
 def _until(tokens, ends):

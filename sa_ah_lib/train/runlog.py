@@ -1,7 +1,8 @@
 """The files of a run: append-only JSON lines that survive a crash, and their reader. Needs no torch.
 
 ``runs/<run_id>/`` holds ``config.json``, ``environment.json``, ``train.jsonl`` (one line per step), ``eval.jsonl``
-(one line per problem and checkpoint), ``completions.jsonl`` (sampled rollouts, token by token), ``adapter/``,
+(one line per problem and checkpoint), ``completions.jsonl`` (sampled rollouts, token by token), ``samples.jsonl``
+(one line per problem, where ``train.sampled`` was asked for it), ``adapter/``,
 ``checkpoints/``, and ``finished.json`` once the run is complete. Lines that a resumed run wrote again are in
 ``<log>.discarded-<k>.jsonl``.
 """
@@ -15,7 +16,7 @@ import shutil
 import subprocess
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
@@ -80,6 +81,7 @@ class Run:
     eval: list
     completions: list
     finished: bool
+    samples: list = field(default_factory=list)
 
     @property
     def pass_at_1(self) -> dict[int, tuple[int, int]]:
@@ -119,6 +121,7 @@ def read_run(directory: str | Path) -> Run:
         read_environment(directory),
         *(read_jsonl(directory / f"{name}.jsonl") for name in LOGS),
         finished=is_finished(directory),
+        samples=read_jsonl(directory / "samples.jsonl"),
     )
 
 
@@ -208,7 +211,10 @@ def publish(directory: str | Path, target: str | Path, pack: bool = False) -> Pa
         shutil.copyfile(run.directory / name, target / name)
     steps = [row["step"] for row in run.completions]
     kept = [row for row in run.completions if row["step"] in (min(steps), max(steps))]
-    for name, rows in (("train", run.train), ("eval", run.eval), ("completions", kept)):
+    logs = {"train": run.train, "eval": run.eval, "completions": kept, "samples": run.samples}
+    for name, rows in logs.items():
+        if name == "samples" and not rows:
+            continue
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode("utf-8")
         # Without its date, so that equal logs are equal files.
         path, content = (f"{name}.jsonl.gz", gzip.compress(text, mtime=0)) if pack else (f"{name}.jsonl", text)

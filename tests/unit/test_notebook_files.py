@@ -73,7 +73,7 @@ class TestEach:
         if path.stem.startswith("06"):
             sources = [cell.source for cell in code(read(path))]
             made = [k for k, source in enumerate(sources) if "arms = comparison.arms(" in source]
-            assert "answer.paragraph(arms)" in sources[made[0] + 1]
+            assert "answer.paragraph(compared)" in sources[made[0] + 1]
 
     def test_declares_what_make_passes(self, path):
         """papermill only warns of a parameter that the cell lacks, so `make demo SEED=1` would change nothing."""

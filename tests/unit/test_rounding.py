@@ -77,6 +77,8 @@ def test_the_notebooks_data_and_running_means_are_rounded(measured):
 def test_comparisons_over_seeds_are_rounded(metric):
     spreads = np.random.default_rng(1).uniform(0.5, 2, 8).tolist()
     first, second = comparison.arms(family("grpo", COUNTS, spreads) + family("sa-ah-grpo", COUNTS, spreads[::-1]))
+    for k, run in enumerate([*first.runs.values(), *second.runs.values()]):
+        run.samples.extend({"problem": p, "n": 17, "correct": (k + p) % 4, "problems": 9} for p in range(9))
     found = [seeds.scores(first, metric), seeds.interquartile_mean(first, metric), seeds.compare(second, first, metric)]
     profile = seeds.performance_profile(first, metric, np.linspace(0.7, 0.9, 11))
     for made in (*found, profile.tolist()):

@@ -11,6 +11,7 @@ import pytest
 from made_runs import family
 
 from sa_ah_lib.analysis import comparison, seeds
+from sa_ah_lib.analysis.compared import Compared
 from sa_ah_lib.config import CONTROLS, METHODS
 from sa_ah_lib.report import figures, seed_figures
 from sa_ah_lib.train.runlog import RunLog
@@ -60,10 +61,10 @@ def test_scores_are_drawn_as_estimated(arms):
 
 def test_gains_are_drawn_in_the_metric_s_own_direction(arms):
     """Percent for fractions, a ratio upside down, or the reference drawn against itself."""
-    points = seed_figures.plot_gains(arms, "pass_at_1")
+    points = seed_figures.plot_gains(Compared.of(arms), "pass_at_1")
     assert names(points) == [arm.label for arm in arms[1:]]
     assert [mark.get_xdata()[0] for mark in marks(points)] == pytest.approx([k for k in range(1, 10)], abs=0.21)
-    ratio = seed_figures.plot_gains(arms, "training_variance")
+    ratio = seed_figures.plot_gains(Compared.of(arms), "training_variance")
     assert [mark.get_xdata()[0] for mark in marks(ratio)] == pytest.approx([1.5**k for k in range(1, 10)])
     assert "better to the right" in points.get_xlabel() and "better to the left" in ratio.get_xlabel()
     band = ratio.patches[0].get_extents().transformed(ratio.transData.inverted())
@@ -72,7 +73,7 @@ def test_gains_are_drawn_in_the_metric_s_own_direction(arms):
 
 
 def test_intervals_are_the_comparison_s(arms):
-    ax = seed_figures.plot_gains(arms[:3], "pass_at_1")
+    ax = seed_figures.plot_gains(Compared.of(arms[:3]), "pass_at_1")
     drawn = [line.get_xdata() for line in ax.lines if len(line.get_xdata()) == 2 and line.get_linestyle() == "-"]
     found = [c.gain for c in seeds.compare_all([(arm, arms[0]) for arm in arms[1:3]], "pass_at_1")]
     wanted = [[100 * gain.low, 100 * gain.high] for gain in found]
@@ -81,7 +82,7 @@ def test_intervals_are_the_comparison_s(arms):
 
 def test_gains_need_their_reference(arms):
     with pytest.raises(ValueError, match=r"must hold the reference 'grpo'. Got \['ah-grpo'\]"):
-        seed_figures.plot_gains(arms[1:2], "pass_at_1")
+        seed_figures.plot_gains(Compared.of(arms[1:2]), "pass_at_1")
 
 
 def test_arms_are_told_apart_without_colour(arms):
@@ -112,7 +113,7 @@ def test_profiles_fall_from_one_to_zero(arms):
 @pytest.mark.parametrize("draw", [seed_figures.overview, seed_figures.profiles, seed_figures.summary])
 def test_nothing_leaves_the_page(arms, draw, width):
     """Labels cut off at one journal column, where half of the readers meet the figure."""
-    figure = draw(arms, width=width)
+    figure = draw(Compared.of(arms), width=width)
     figure.canvas.draw()
     page = figure.get_tightbbox().width
     assert figure.get_figwidth() == width and page <= width * 1.005
@@ -127,7 +128,7 @@ def test_a_long_caption_is_broken_into_lines(arms, width):
     for arm in arms:
         for run in arm.runs.values():
             run.environment["device"] = "NVIDIA GeForce RTX 4090 Laptop GPU, driver 580.95"
-    figure = seed_figures.profiles(arms, width)
+    figure = seed_figures.profiles(Compared.of(arms), width)
     figure.canvas.draw()
     (title,) = [text for text in figure.texts if text.get_text().startswith("measured")]
     box = title.get_window_extent()
@@ -139,13 +140,13 @@ def test_few_seeds_are_drawn_without_intervals_of_nothing(count):
     """The smoke form of notebook 06, before a verdict is possible."""
     runs = family("grpo", COUNTS[:count], steps=2) + family("sa-ah-grpo", COUNTS[:count], steps=2)
     for draw in (seed_figures.overview, seed_figures.profiles, seed_figures.summary):
-        draw(comparison.arms(runs)).canvas.draw()
+        draw(Compared.of(comparison.arms(runs))).canvas.draw()
 
 
 def test_axes_that_are_given_are_drawn_on(arms):
     _, axes = plt.subplots(1, 3)
     assert seed_figures.plot_scores(arms, "pass_at_1", axes[0]) is axes[0]
-    assert seed_figures.plot_gains(arms, "pass_at_1", ax=axes[1]) is axes[1]
+    assert seed_figures.plot_gains(Compared.of(arms), "pass_at_1", ax=axes[1]) is axes[1]
     assert seed_figures.plot_profile(arms, "pass_at_1", axes[2]) is axes[2]
     assert len(plt.get_fignums()) == 1
 
@@ -175,7 +176,12 @@ def test_the_command_draws_comparisons_and_the_same_bytes_again(tmp_path, capsys
     assert set(contents[0]) == {*names, *(f"seeds-{name}.{ending}" for ending in ("md", "csv", "tex"))}
     page = contents[0][f"seeds-{name}.md"].decode()
     assert "150 steps, seeds 0, 1" in page.splitlines()[0] and "at least 6 seeds are needed" in page.splitlines()[-1]
-    assert contents[0][f"seeds-{name}.csv"].decode().splitlines()[1].startswith('GRPO,2,"0.810 [0.800, 0.820]"')
+    assert (
+        contents[0][f"seeds-{name}.csv"]
+        .decode()
+        .splitlines()[1]
+        .startswith("GRPO,grpo,cumulative,0.0,micro-s,0,0,0.8,")
+    )
     assert "at least 6 seeds are needed" in capsys.readouterr().out
 
 
@@ -187,7 +193,7 @@ def test_settings_are_drawn_against_grpo_in_their_own(tmp_path):
         runs += family("grpo", [count + 5 * (points - 2) for count in COUNTS], steps=12, **changes)
         runs += family("sa-ah-grpo", [count + 5 * points for count in COUNTS], steps=12, **changes)
     ((name, arms),) = comparison.by_family(runs).items()
-    ax = seed_figures.plot_gains(arms, "pass_at_1")
+    ax = seed_figures.plot_gains(Compared.of(arms), "pass_at_1")
     assert names(ax) == ["SA-AH-GRPO", "SA-AH-GRPO, temperature = 0.7"]
     assert [mark.get_xdata()[0] for mark in marks(ax)] == [pytest.approx(2), pytest.approx(2)]
     for run in runs:

@@ -4,6 +4,7 @@ import math
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 pytest.importorskip("scipy")
@@ -11,6 +12,7 @@ from made_runs import family, made_run
 from scipy import stats
 
 from sa_ah_lib.analysis import answer, comparison, crossed, seeds
+from sa_ah_lib.analysis.compared import Compared, against_reference
 from sa_ah_lib.config import CONTROLS, METHODS, preset
 
 CORRECT = [400, 410, 390, 430, 405, 395, 420, 415, 402, 398, 412, 408]
@@ -25,6 +27,10 @@ def arms_of(**corrects):
         counts, spreads = counts if isinstance(counts, tuple) else (counts, None)
         runs += family(name.replace("_", "-"), counts, spreads)
     return comparison.arms(runs)
+
+
+def told(arms):
+    return answer.paragraph(Compared.of(arms))
 
 
 def plus(counts, points):
@@ -140,7 +146,7 @@ def test_a_setting_is_compared_with_grpo_in_the_same_setting():
         "GRPO": "GRPO", "GRPO, temperature = 0.7": "GRPO, temperature = 0.7", "SA-AH-GRPO": "GRPO",
         "SA-AH-GRPO, temperature = 0.7": "GRPO, temperature = 0.7", "SA-AH-GRPO, entropy_top_k = 20": "GRPO",
     }  # fmt: skip
-    gains = {row[0]: row[3].split(" [")[0] for row in answer.comparison_table(arms)[1]}
+    gains = {row[0]: row[3].split(" [")[0] for row in Compared.of(arms).table("pass_at_1").rows}
     assert list(gains.values()) == ["—", "—", "+8.0 points", "+4.0 points", "+2.0 points"]
     assert comparison.reference_of(arms[0], arms, "ah-grpo") is None
 
@@ -152,10 +158,10 @@ def test_grpo_under_a_published_rule_is_not_plain_grpo():
     arms = comparison.arms(runs)
     assert all(comparison.reference_of(arm, arms) is None for arm in arms)
     assert comparison.arm_of(arms, "grpo") is None
-    assert answer.paragraph(arms).endswith("without runs of GRPO.")
+    assert told(arms).endswith("without runs of GRPO.")
     arms = comparison.arms(runs + family("grpo", EIGHT))
     assert [comparison.reference_of(arm, arms).label for arm in arms] == ["GRPO"] * 3
-    assert {c.first for c in answer.against_reference(arms, "pass_at_1").values()} == {arm.label for arm in arms[1:]}
+    assert {c.first for c in against_reference(arms, "pass_at_1").values()} == {arm.label for arm in arms[1:]}
 
 
 def test_a_field_can_change_in_the_reference_too():
@@ -349,8 +355,8 @@ def test_a_gain_that_hangs_on_the_warm_start_is_undecided():
         assert found[name].p_value == 2 / 2**12
         assert found[name].gain.value == pytest.approx(0.04) and found[name].gain.count == 12
     assert seeds.verdict(found["alike"]) == "better" and seeds.verdict(found["apart"]) == "undecided"
-    assert "the interval" not in answer.paragraph(comparison.arms(steady))
-    text = answer.paragraph(comparison.arms(started("grpo", [0, 0, 0]) + started("sa-ah-grpo", [1, 4, 7])))
+    assert "the interval" not in told(comparison.arms(steady))
+    text = told(comparison.arms(started("grpo", [0, 0, 0]) + started("sa-ah-grpo", [1, 4, 7])))
     assert "over 12 pairs from 3 warm starts" in text
     assert "undecided at this many pairs; more warm starts, or more seeds of each, would narrow the interval" in text
 
@@ -472,7 +478,7 @@ def test_seeds_needed_grow_with_the_noise():
 
 
 def text_of(**corrects):
-    return answer.paragraph(arms_of(**corrects))
+    return told(arms_of(**corrects))
 
 
 def controls(points, noise=()):
@@ -519,7 +525,7 @@ def with_ah(points, **rules):
     runs = family("grpo", CORRECT) + family("sa-ah-grpo", CORRECT) + family("ah-grpo", plus(CORRECT, points))
     for rule, gained in rules.items():
         runs = family("ah-grpo", plus(CORRECT, gained), rule=rule) + runs
-    return answer.paragraph(comparison.arms(runs))
+    return told(comparison.arms(runs))
 
 
 @pytest.mark.slow
@@ -578,7 +584,7 @@ def test_every_setting_has_its_verdict_in_the_answer():
     """The first setting's verdict read as the method's."""
     runs = family("grpo", CORRECT) + family("sa-ah-grpo", plus(CORRECT, [0.2, -0.2] * 6))
     runs += family("sa-ah-grpo", plus(CORRECT, STEADY), alpha=1.0)
-    text = answer.paragraph(comparison.arms(runs))
+    text = told(comparison.arms(runs))
     assert "Over 2 settings of it, each against GRPO in its own, final greedy Pass@1 is" in text
     assert "better for SA-AH-GRPO, α = 1 (+3.5 points" in text
     assert "equivalent for SA-AH-GRPO, α = 0.5 (+0.0 points" in text
@@ -586,8 +592,8 @@ def test_every_setting_has_its_verdict_in_the_answer():
 
 
 def test_without_its_two_sides_there_is_no_answer():
-    assert answer.paragraph(arms_of(ah_grpo=CORRECT)).endswith("without runs of GRPO and SA-AH-GRPO.")
-    assert answer.paragraph(arms_of(grpo=CORRECT)).endswith("without runs of SA-AH-GRPO.")
+    assert told(arms_of(ah_grpo=CORRECT)).endswith("without runs of GRPO and SA-AH-GRPO.")
+    assert told(arms_of(grpo=CORRECT)).endswith("without runs of SA-AH-GRPO.")
 
 
 def test_the_table_shows_every_arm_and_the_match():
@@ -595,21 +601,48 @@ def test_the_table_shows_every_arm_and_the_match():
     for run in sa:
         for row in run.train:
             row |= {"sa_ah/weight_discounted": 0.75 + 0.01 * (row["step"] % 2), "sa_ah/weight_target": 0.755}
-    header, rows = answer.comparison_table(comparison.arms(grpo + sa))
-    assert all(len(row) == len(header) for row in rows)
-    assert rows[0][:2] == ["GRPO", 12] and rows[0][3] == "—" and rows[0][-2:] == ["—", "—"]
-    assert rows[1][3].startswith("+3.5 points [") and rows[1][7] == "better" and rows[1][-2:] == ["0.7550", "0.7550"]
-    assert rows[1][9].startswith("× 1.00")
+    compared = Compared.of(comparison.arms(grpo + sa))
+    table = compared.table("pass_at_1")
+    rows = [dict(zip(table.header, row, strict=True)) for row in table.rows]
+    assert [row["arm"] for row in rows] == ["GRPO", "SA-AH-GRPO"] and [row["runs"] for row in rows] == ["12", "12"]
+    assert [rows[0][name] for name in ("paired gain [95%]", "verdict", "to match")] == ["—"] * 3
+    assert rows[1]["paired gain [95%]"].startswith("+3.5 points [") and rows[1]["verdict"] == "better"
+    assert rows[1]["mean w, discounted"] == rows[1]["to match"] == "0.7550"
+    variance = compared.table("training_variance")
+    assert variance.rows[1][variance.header.index("paired ratio [95%]")].startswith("× 1.00")
 
 
-def test_a_metric_s_table_is_its_columns_of_the_whole_one():
-    """Sixteen columns are cut off by a page; a cell under another metric's head would be believed."""
-    arms = comparison.arms(family("grpo", CORRECT) + family("sa-ah-grpo", plus(CORRECT, STEADY)))
-    header, rows = answer.comparison_table(arms)
-    whole = [dict(zip(header, row, strict=True)) for row in rows]
-    tables = {metric: answer.metric_table(arms, metric) for metric in seeds.METRICS}
-    for head, lines in tables.values():
-        assert [dict(zip(head, line, strict=True)) for line in lines] == [{h: row[h] for h in head} for row in whole]
-    first, second = (head for head, _ in tables.values())
-    assert set(first) | set(second) == set(header) and len(first) == len(second) == 10
-    assert not [h for h in first if "variance" in h] and not [h for h in second if "Pass@1" in h]
+def test_a_metric_that_no_run_has_has_no_table():
+    """A column of dashes says that Pass@16 was measured."""
+    compared = Compared.of(arms_of(grpo=CORRECT, sa_ah_grpo=plus(CORRECT, STEADY)))
+    assert compared.metrics == ["pass_at_1", "auc", "steps_to", "training_variance"]
+
+
+def test_the_csv_has_one_row_for_each_arm_warm_start_and_seed(tmp_path):
+    """Display strings such as "+3.5 points [2.1, 4.9]" cannot be computed with."""
+    arms = comparison.arms(started("grpo", [0, 10, 20]) + started("sa-ah-grpo", [-60, 10, 20]))
+    paths = Compared.of(arms).save(tmp_path / "seeds", "seeds-x", "what it says")
+    assert [path.name for path in paths] == ["seeds-x.md", "seeds-x.csv", "seeds-x.tex"]
+    frame = pd.read_csv(paths[1])
+    assert len(frame) == 24 and frame.groupby(["arm", "warm_start", "seed"]).size().max() == 1
+    row = frame.query("method == 'sa-ah-grpo' and warm_start == 1 and seed == 3").iloc[0]
+    assert (row["scale"], row["pass_at_1"], row["auc"]) == ("micro-sum", 350 / 500, pytest.approx((0.2 + 0.7) / 2))
+    assert row["steps_to"] == pytest.approx(8 * (0.6 - 0.2) / (0.7 - 0.2)) and not row["steps_to_censored"]
+    assert frame.query("method == 'sa-ah-grpo' and warm_start == 0")["steps_to_censored"].all()
+    page = paths[0].read_text()
+    assert page.count("**Methods over seeds: ") == 4 and page.rstrip().endswith("what it says")
+    assert paths[2].read_text().count("\\begin{table") == 4
+
+
+def test_nothing_is_equivalent_where_runs_ended_before_their_level():
+    """Two arms that both never got there have the same number of steps, whatever they would have done."""
+    low = [150] * 12
+    grpo, sa = arms_of(grpo=low, sa_ah_grpo=low)
+    found = seeds.compare(sa, grpo, "steps_to")
+    assert found.censored == 24 and found.gain == seeds.Estimate(0, 0, 0, 12)
+    assert seeds.verdict(found) == "undecided"
+    table = Compared.of([grpo, sa]).table("steps_to")
+    assert [row[table.header.index("not reached")] for row in table.rows] == ["12 of 12"] * 2
+    reached = [450] * 12
+    grpo, sa = arms_of(grpo=reached, sa_ah_grpo=reached)
+    assert seeds.verdict(seeds.compare(sa, grpo, "steps_to")) == "equivalent"
