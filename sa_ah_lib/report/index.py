@@ -13,7 +13,7 @@ from sa_ah_lib.analysis.table import DASH
 from sa_ah_lib.report.figures import FIGURES
 
 TABLES = ("table-1", "table-2", "table-3", "table-4", "table-5", "table-6", "table-7")
-OURS = ("table-s1", "table-s2", "table-s3")
+OURS = ("table-s1", "table-s2", "table-s3", "table-s4")
 BOTH = ("paper", "measured")
 """The two sources, and the folders with tables of several models of one."""
 ENDINGS = ("md", "csv", "tex", "png", "svg", "pdf")

@@ -14,6 +14,7 @@ from tabulate import tabulate
 from sa_ah_lib.analysis import answer, loading
 from sa_ah_lib.analysis.compared import Compared, against_reference, gain_text
 from sa_ah_lib.analysis.comparison import by_family, caption
+from sa_ah_lib.analysis.extraction import extraction
 from sa_ah_lib.analysis.seeds import outcome
 from sa_ah_lib.report import paper_tables
 from sa_ah_lib.upstream.metrics import METRICS
@@ -32,6 +33,12 @@ def summary(found: loading.Found) -> str:
     """Table 2 of every measured scale."""
     families = [family for family in found.of_seed(123).families if family.methods]
     return paper_tables.summary(families).markdown
+
+
+def extracted(found: loading.Found) -> str:
+    """Pass@1 by strict and by flexible extraction of every measured scale, one table per scale."""
+    families = [family for family in found.of_seed(123).families if family.methods]
+    return "\n\n".join(extraction(family).markdown.rstrip() for family in families) + "\n"
 
 
 def main_results(found: loading.Found) -> str:
@@ -64,7 +71,7 @@ def comparisons(found: loading.Found) -> str:
 
 
 BLOCKS: dict[str, Callable[[loading.Found], str]] = {
-    "main": main_results, "metrics": metrics, "summary": summary, "comparisons": comparisons,
+    "main": main_results, "metrics": metrics, "summary": summary, "comparisons": comparisons, "extraction": extracted,
 }  # fmt: skip
 """{name: what makes the block from the logs}."""
 
