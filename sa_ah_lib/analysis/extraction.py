@@ -65,7 +65,7 @@ def extraction(family: Family) -> Table:
         raise MissingData(f"the texts of evaluated completions of {family.model}")
     header = ["Method", "step", "strict Pass@1 [95%]", "flexible Pass@1 [95%]", "flexible − strict [95%]"]
     notes = (
-        "Strict: the number inside a complete <SOLUTION> tag. Flexible: the last number of the text. Pass@1 elsewhere "
+        "Strict: the number inside a complete SOLUTION tag. Flexible: the last number of the text. Pass@1 elsewhere "
         "reads the tag where one is opened, and else the last number. Intervals: Wilson's; of the difference, a paired "
         "bootstrap over problems.",
     )
