@@ -108,7 +108,7 @@ def _seeds(directory):
         title, origin = _caption(directory / "seeds" / f"seeds-{name}.md")
         kinds = [kind for kind in ("summary", "seeds", "profiles") if any(directory.glob(f"seeds/{kind}-{name}.png"))]
         cells = [[_cell(directory, "seeds", f"{kind}-{name}", "") for kind in kinds]]
-        parts.append(f"### {name}\n\n{title}, {origin}.\n\n{_table(kinds, cells)}\n")
+        parts.append(f"### {name}\n\n{title.partition(':')[0]}, {origin}.\n\n{_table(kinds, cells)}\n")
     return parts
 
 
