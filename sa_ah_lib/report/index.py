@@ -38,7 +38,7 @@ def save(directory: str | Path) -> Path:
     for start, names in (("The paper's tables", TABLES), ("The paper's figures and appendix", FIGURES), ("Ours", OURS)):
         sections = [part for name in names if (part := _section(directory, folders, name))]
         parts += [f"## {start}\n", *sections] if sections else []
-    parts += [*_board(directory), *_seeds(directory)]
+    parts += [*_preregistered(directory), *_board(directory), *_seeds(directory)]
     path = directory / "README.md"
     path.write_text("\n".join(parts), encoding="utf-8")
     return path
@@ -61,6 +61,7 @@ def _folder_table(directory, folders):
     rows = [[f"`{name}/`", "several models; " * (name in BOTH) + what] for name, what in folders.items()]
     others = {
         "board/": "measured: every token-weight rule against GRPO, paired by warm start and seed",
+        "preregistered/": "measured: the comparisons that were settled before their runs",
         "seeds/": "measured: methods over seeds, paired",
         "audit.md": "the paper's numbers held against each other; each of its claims by them and by our runs",
         "logs/": "the run directories that everything measured is made from",
@@ -90,6 +91,14 @@ def _cell(directory, folder, name, origin):
     links = " · ".join(f"[{ending}]({folder}/{name}.{ending})" for ending in forms)
     picture = f"<img src='{folder}/{name}.png' width='240' alt='{name}, {folder}'><br>" if "png" in forms else ""
     return f"{picture}`{folder}/` {origin.partition(': ')[2]}<br>{links}"
+
+
+def _preregistered(directory):
+    """The comparisons that were settled before their runs: the pictures there are, and every table."""
+    paths = sorted(directory.glob("preregistered/*.md"))
+    pictured = [path.stem for path in sorted(directory.glob("preregistered/*.png"))]
+    cells = {name: _cell(directory, "preregistered", name, "") for name in (*pictured, *(path.stem for path in paths))}
+    return [f"## Settled before the runs\n\n{_table(list(cells), [list(cells.values())])}\n"] * bool(cells)
 
 
 def _board(directory):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from sa_ah_lib.analysis import answer, loading
+from sa_ah_lib.analysis import answer, loading, preregistered
 from sa_ah_lib.analysis.compared import Compared, against_reference, gain_text
 from sa_ah_lib.analysis.comparison import by_family, caption
 from sa_ah_lib.analysis.extraction import extraction
@@ -70,8 +70,19 @@ def comparisons(found: loading.Found) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def preregistered_results(found: loading.Found) -> str:
+    """The preregistered comparisons: a table per scale and endpoint, or what is missing."""
+    parts = []
+    for scale in preregistered.SCALES:
+        for endpoint in preregistered.ENDPOINTS:
+            table = preregistered.table(found.results, scale, endpoint)
+            parts += [f"**{table.caption}**", _markdown(table.header, table.rows), *table.notes]
+    return "\n\n".join(parts) + "\n"
+
+
 BLOCKS: dict[str, Callable[[loading.Found], str]] = {
     "main": main_results, "metrics": metrics, "summary": summary, "comparisons": comparisons, "extraction": extracted,
+    "preregistered": preregistered_results,
 }  # fmt: skip
 """{name: what makes the block from the logs}."""
 

@@ -35,8 +35,8 @@ TASKS = {
         },
     ),
 }
-"""{dataset: (reasoning-gym task, its settings)}. "micro" is that of the two first micro models. "simple" is a mixture of
-short questions, each kind as often as the others, that a small pre-trained model answers now and then."""
+"""{dataset: (reasoning-gym task, its settings)}. "micro" is that of the two first micro models. "simple" is a mixture
+of short questions, each kind as often as the others, that a small pre-trained model answers now and then."""
 # Reasoning-gym derives an item's seed from the task's seed plus its index: far apart, so splits do not meet.
 TASK_SEEDS = {"evaluation": 10_000_000, "train": 20_000_000, "warm": 30_000_000}
 

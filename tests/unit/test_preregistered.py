@@ -1,0 +1,113 @@
+"""The preregistered comparisons: which runs they need, that no early look is possible, and what they say."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("scipy")
+from made_runs import made_run
+
+from sa_ah_lib.analysis import preregistered
+from sa_ah_lib.config import preset
+from sa_ah_lib.report import preregistered_pages
+
+PAGE = (Path(__file__).parents[2] / "docs" / "preregistration.md").read_text()
+CORRECT = {"GRPO": 300, "AH": 340, "SA": 301, "SA, position": 300, "SA, one scalar": 299, "GRPO, twice the step": 340}
+NOISE = (0, 3, -3, 2, -1, 1, -2)
+
+
+def runs_of(scale, **changes):
+    """Ten runs an arm, each with its arm's count of right answers and a little of its own."""
+    made = []
+    for number, config in enumerate(preregistered.configurations(scale)):
+        arm = list(preregistered.ARMS)[number % len(preregistered.ARMS)]
+        fields = {"learning_rate": config.learning_rate, "warm_start": config.warm_start, **changes}
+        correct = CORRECT[arm] + NOISE[(3 * (number // 6) + number) % len(NOISE)]
+        made.append(made_run(config.method, config.seed, correct, scale=scale, steps=config.steps, **fields))
+    return made
+
+
+@pytest.mark.parametrize("scale", preregistered.SCALES)
+def test_the_runs_are_those_of_the_page(scale):
+    configs = preregistered.configurations(scale)
+    assert len(set(configs)) == 60
+    assert {(c.warm_start, c.seed) for c in configs} == {(k, s) for k in range(5) for s in (1, 2)}
+    own = preset(scale, "grpo", steps=40)
+    doubled = own.replace(learning_rate=2 * own.learning_rate)
+    assert {c.replace(warm_start=0, seed=1) for c in configs if c.method == "grpo"} == {
+        c.replace(seed=1) for c in (own, doubled)
+    }
+    assert {c.steps for c in configs} == {40} and {c.alpha for c in configs if c.method != "grpo"} == {0.5}
+
+
+def test_the_page_names_the_same_comparisons_arms_and_rates():
+    section = re.search(r"## Comparisons\n(.*?)\n## ", PAGE, re.S)[1]
+    for first, second, asked in preregistered.COMPARISONS:
+        assert asked in " ".join(section.split()), (first, second)
+    assert section.count("\n1. ") + len(re.findall(r"\n[2-9]\. ", section)) == len(preregistered.COMPARISONS)
+    for name in preregistered.ARMS:
+        assert f"| {name} |" in PAGE
+    rates = re.search(r"learning rate ([\d.e-]+) on `micro-sum` and\s+([\d.e-]+) on `micro-legs`", PAGE)
+    assert [float(rate) for rate in rates.groups()] == [
+        preset(scale, "grpo").learning_rate for scale in ("micro-sum", "micro-legs")
+    ]
+
+
+def test_nothing_is_compared_before_all_runs_are_there():
+    """Whoever looks at some of the runs can decide when to stop."""
+    made = runs_of("micro-legs")
+    assert preregistered.compared(made[:-1], "micro-legs") is None
+    early = preregistered.table(made[:-1], "micro-legs", "auc")
+    assert "1 of 60 runs are missing" in early.notes[0]
+    assert all(set(row[2:]) == {"—"} for row in early.rows)
+    assert preregistered.missing(made[:-1], "micro-legs") == [made[-1].config]
+
+
+def test_each_comparison_is_of_its_own_arms():
+    table = preregistered.table(runs_of("micro-legs"), "micro-legs", "pass_at_1")
+    verdicts = {row[0]: (row[2], row[5]) for row in table.rows}
+    assert verdicts["AH against GRPO"][1] == "better" and verdicts["AH against GRPO"][0].startswith("+8.")
+    assert verdicts["SA against AH"][1] == "worse"
+    assert verdicts["SA against GRPO"][1] == verdicts["AH against GRPO, twice the step"][1] == "equivalent"
+    assert "measured: micro-legs" in table.caption
+
+
+def test_holm_s_correction_is_for_the_six_comparisons_of_an_endpoint():
+    found = preregistered.compared(runs_of("micro-legs"), "micro-legs")
+    for comparisons in found.values():
+        assert len(comparisons) == 6
+        assert min(c.adjusted_p for c in comparisons) == pytest.approx(6 * min(c.p_value for c in comparisons))
+
+
+def test_other_runs_change_nothing():
+    """Exploratory runs, and runs of another length or rate, are no part of it."""
+    made = runs_of("micro-legs")
+    others = [
+        made_run("grpo", 3, 10, scale="micro-legs", steps=40),
+        made_run("grpo", 1, 10, scale="micro-legs", steps=60),
+        made_run("ah-grpo", 1, 10, scale="micro-legs", steps=40, rule="position"),
+    ]
+    both = (made, made + others)
+    assert len({repr(preregistered.table(runs, "micro-legs", "auc")) for runs in both}) == 1
+
+
+def test_the_picture_has_a_row_a_comparison_and_a_mark_an_endpoint(tmp_path):
+    found = preregistered.compared(runs_of("micro-legs"), "micro-legs")
+    ax = preregistered_pages.plot(found)
+    rows = [label.get_text().replace("\n", " ") for label in ax.get_yticklabels()]
+    assert rows == [f"{first} against {second}" for first, second, _ in preregistered.COMPARISONS]
+    marks = [line for line in ax.lines if line.get_marker() in ("o", "s")]
+    assert [round(float(mark.get_xdata()[0]), 3) for mark in marks] == [
+        round(100 * one.gain.value, 3) for endpoint in found.values() for one in endpoint
+    ]
+    paths = preregistered_pages.save(runs_of("micro-legs"), tmp_path)
+    assert {path.stem for path in paths if path.suffix == ".png"} == {"preregistered-micro-legs"}
+    assert {path.stem for path in paths if path.suffix == ".md"} == {
+        f"preregistered-{scale}-{end}" for scale in preregistered.SCALES for end in ("pass-at-1", "auc")
+    }
+
+
+def test_a_scale_that_was_not_preregistered_is_refused():
+    with pytest.raises(ValueError, match="scale must be one of .*micro-legs.* Got 'micro-s'"):
+        preregistered.configurations("micro-s")
