@@ -211,6 +211,18 @@ def test_logs_without_rollouts_are_an_error(tmp_path):
         replay.groups(tmp_path)
 
 
+def test_the_guides_rule_is_the_notebooks_and_is_let_in(tmp_path, batches):
+    """Two examples drift apart, and the first thing a reader tries is refused."""
+    root = LOGS.parents[1]
+    section = (root / "docs" / "your-own-rule.md").read_text(encoding="utf-8").split("in five minutes\n", 1)[1]
+    block = section.split("```python\n", 1)[1].split("```", 1)[0]
+    cells = json.loads((root / "notebooks" / "08_board.ipynb").read_text(encoding="utf-8"))["cells"]
+    (cell,) = ["".join(c["source"]) for c in cells if "".join(c["source"]).startswith("%%writefile")]
+    assert cell.split("\n", 1)[1].strip() == block.strip() and len(block.strip().splitlines()) <= 10
+    found = rule_file.check(rule_file.load(text(tmp_path / "my_rule.py", block)), batches)
+    assert found.least == pytest.approx(0.2) and found.largest == 1.0
+
+
 # --- what is run ------------------------------------------------------------------------------------------------------
 
 
