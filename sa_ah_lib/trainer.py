@@ -16,9 +16,11 @@ import torch
 from sa_ah_lib import rules
 from sa_ah_lib.upstream.decoding import check_padding
 from sa_ah_lib.upstream.diagnostics import from_sums, micro_batch_sums
+from sa_ah_lib.upstream.entrance import OwnPass, on_loss_columns
 from sa_ah_lib.upstream.entropy_tap import EntropyTap
 from sa_ah_lib.upstream.hooks import (
     BATCH_KEYS,
+    ENTRANCES,
     HookNotCalledError,
     PrivateHooks,
     check_arguments,
@@ -54,7 +56,7 @@ def sa_ah_trainer_class(base: type | None = None) -> type:
 
         base = trl.GRPOTrainer
     made = type("SAAHGRPOTrainer", (TokenWeighted, base), {"__doc__": TokenWeighted.__doc__})
-    check_upstream(base, made)
+    made.entrance = check_upstream(base, made)
     return made
 
 
@@ -74,6 +76,8 @@ class TokenWeighted(PrivateHooks):
         entropy_top_k: K of the top-K entropy (Table 1), or None for the exact one, which costs nothing.
         reward_threshold: groups whose rewards have a standard deviation below this carry no signal: their
             advantages are set to 0. Our reading of Table 1's "reward threshold"; 0 switches it off.
+        entrance: "mask", or "advantages" where TRL or Unsloth no longer calls get_high_entropy_mask: one more pass of
+            the model a micro-batch, see ``upstream.entrance``. None takes the one that the probes found open.
 
     Raises:
         ValueError: an argument out of range, or a ``GRPOConfig`` that computes another loss.
@@ -90,8 +94,11 @@ class TokenWeighted(PrivateHooks):
         reward_threshold=0.15,
         rule="cumulative",
         rule_parameters=None,
+        entrance=None,
         **kwargs,
     ):
+        self.entrance = type(self).entrance if entrance is None else entrance
+        check_name("entrance", self.entrance, ENTRANCES)
         check_name("denominator", denominator, DENOMINATORS)
         check_reward_threshold(reward_threshold)
         self._rule = rules.find(rule)
@@ -101,12 +108,13 @@ class TokenWeighted(PrivateHooks):
         forget_reference(kwargs.get("model", args[0] if args else None))
         super().__init__(*args, **kwargs)
         check_instance(self)
-        check_arguments(self.args, self.num_generations)
+        check_arguments(self.args, self.num_generations, self.entrance)
         check_padding(self)
         vocabulary = self._policy.get_output_embeddings().weight.shape[0]
         self._log_vocabulary = math.log(vocabulary)
         self._exact = check_top_k(entropy_top_k) is None or entropy_top_k >= vocabulary
-        tapped = not self._exact or "log_probs" in self._rule.record.inputs
+        tapped = self.entrance == "mask" and (not self._exact or "log_probs" in self._rule.record.inputs)
+        self._top_k = None if self._exact else entropy_top_k
         self._tap = EntropyTap(entropy_top_k, self.args.temperature) if tapped else None
         self._tap_logged = False
         self._micro_batch = None
@@ -140,6 +148,8 @@ class TokenWeighted(PrivateHooks):
 
     def get_high_entropy_mask(self, entropies: torch.Tensor, mask: torch.Tensor, threshold: float) -> torch.Tensor:
         """TRL's hook: entropies in nats (B, T) and the loss mask (B, T) in, the policy term's factors (B, T) out."""
+        if self.entrance == "advantages":
+            return mask.float()
         batch = self._micro_batch
         if batch is None:
             raise RuntimeError("get_high_entropy_mask was called outside compute_loss, so the advantages are unknown.")
@@ -153,6 +163,22 @@ class TokenWeighted(PrivateHooks):
             entropy = (entropies.detach().float() / self._log_vocabulary).clamp(0.0, 1.0)
         else:
             entropy = self._tap.entropies(*here)
+        return self._factors(batch, entropy, mask)
+
+    def _token_advantages(self, batch: dict[str, Any], inputs: dict[str, Any]) -> torch.Tensor:
+        """(B, T) advantages times factors, in the loss's columns: the second entrance."""
+        rollouts = OwnPass(self._policy, inputs, self.args.temperature)
+        exact = rollouts.entropies(None)
+        batch |= {"nats": exact * self._log_vocabulary, "sampled_ids": batch["completion_ids"] * rollouts.mask}
+        if "log_probs" in self._rule.record.inputs:
+            batch["log_probs"] = rollouts.log_probs()
+        entropy = exact if self._exact else rollouts.entropies(self._top_k)
+        factors = self._factors(batch, entropy, batch["completion_mask"])
+        unsloth = any(base.__name__.startswith("Unsloth") for base in type(self).__mro__)
+        return on_loss_columns(batch["advantages"][:, None] * factors, inputs, unsloth)
+
+    def _factors(self, batch: dict[str, Any], entropy: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """The policy term's factors (B, T) of the micro-batch, which is kept as ``last_rollouts``."""
         weights = self.token_weights(entropy, mask, batch["advantages"])
         self.last_rollouts = {**batch, "entropy": entropy, "weights": weights, "mask": mask}
         if self.model.training:
@@ -170,6 +196,8 @@ class TokenWeighted(PrivateHooks):
         inputs = {**inputs, "num_items_in_batch": items}
         self.last_rollouts = None
         try:
+            if self.entrance == "advantages":
+                inputs["advantages"] = self._token_advantages(self._micro_batch, inputs)
             with self._tap.listening(self._policy) if self._tap else nullcontext():
                 loss = super().compute_loss(
                     model, inputs, return_outputs=return_outputs, num_items_in_batch=num_items_in_batch
@@ -180,7 +208,8 @@ class TokenWeighted(PrivateHooks):
             lineage = type(self).__mro__
             base = lineage[lineage.index(PrivateHooks) + 1].__name__
             raise HookNotCalledError(
-                f"{base} computed a loss without calling get_high_entropy_mask, so it trained plain GRPO. {remedy()}"
+                f"{base} computed a loss without calling get_high_entropy_mask, so it trained plain GRPO. {remedy()} "
+                "Or pass entrance='advantages'."
             )
         return loss
 

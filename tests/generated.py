@@ -148,6 +148,29 @@ def rules(tiny):
     return report
 
 
+def entrances(tiny):
+    """{case: worst error} of ``CASES`` by the second entrance, of two published rules in every layout, and of LoRA."""
+    report, second = {}, {"entrance": "advantages"}
+    for name, (layout, top_k, scope, denominator, beta, old) in CASES.items():
+        os.environ.pop("UNSLOTH_GRPO_SEQ_PACKING", None)
+        os.environ.update(LAYOUTS[layout])
+        rule = {"alpha": ALPHA, "scope": scope, "denominator": denominator}
+        made = build(tiny, tiny.model(), config={"beta": beta}, entropy_top_k=top_k, **rule, **second)
+        made.args.unsloth_grpo_mini_batch = 4 if layout == "chunks" else 1
+        batch = tiny.with_logps(tiny.micro_batch(left=1, right=2), made.model, old_noise=old)
+        wanted = tiny.reference(made.model, batch, top_k=top_k, beta=beta, **rule)
+        found = [tiny.loss_and_gradients(made, tiny.in_unsloths_layout(batch)) for _ in range(2)]
+        report[name] = max(tiny.worst_error(f, wanted) for f in found)
+    os.environ.pop("UNSLOTH_GRPO_SEQ_PACKING", None)
+    for name in ("gtpo", "advantage_reweighting"):
+        make = lambda **rest: build(tiny, tiny.model(), **rest, **second)  # noqa: E731
+        made, batch, wanted = tiny.rule_case(make, name, old_noise=0.3)
+        report[name] = tiny.worst_error(tiny.loss_and_gradients(made, tiny.in_unsloths_layout(batch)), wanted)
+    made = build(tiny, tiny.with_lora(tiny.model()), config={"max_steps": 2, "beta": 0.04}, alpha=ALPHA, **second)
+    made.train()
+    return {"errors": report, "steps": [row["sa_ah/entropy"] for row in made.state.log_history if "reward" in row]}
+
+
 def accumulation(tiny):
     """Worst error of two micro-batches of two groups against one of four, at the group denominator.
 

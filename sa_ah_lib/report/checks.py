@@ -127,7 +127,9 @@ def _probe():
     from sa_ah_lib.trainer import sa_ah_trainer_class
     from sa_ah_lib.upstream import hooks
 
-    return f"{sa_ah_trainer_class().__mro__[3].__name__}: all {len(hooks.PROBES)} probes passed"
+    made = sa_ah_trainer_class()
+    way = "all probes passed" if vars(made)["entrance"] == hooks.ENTRANCES[0] else "token weights enter as advantages"
+    return f"{made.__mro__[3].__name__}: {len(hooks.PROBES)} looked at, {way}"
 
 
 def _problems(config, data_dir):

@@ -26,7 +26,7 @@ from sa_ah_lib.train.restore import RestoreCallback
 from sa_ah_lib.train.scales import resolve_scale
 from sa_ah_lib.train.shipped import WARM_STARTS
 from sa_ah_lib.rewards import REWARD_FUNCS
-from sa_ah_lib.upstream.hooks import SEAM_ARGUMENTS
+from sa_ah_lib.upstream.settings import known_by
 from sa_ah_lib.trainer import sa_ah_trainer_class
 
 REPORT_VARIABLE = "SA_AH_REPORT_TO"
@@ -220,7 +220,7 @@ def grpo_arguments(config: RunConfig, output_dir: str | Path, report_to: Any = N
         dataloader_pin_memory=torch.cuda.is_available(),
         **precision,
         **{**decoding.PLAIN_SAMPLING, **vllm.arguments(config.fast_inference)},
-        **SEAM_ARGUMENTS,
+        **known_by(trl.GRPOConfig),
     )
 
 

@@ -6,6 +6,7 @@ that reads hidden states is in ``entropy_tap``, the settings that route the loss
 """
 
 import inspect
+import logging
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -18,9 +19,14 @@ from sa_ah_lib.upstream.settings import SEAM_ARGUMENTS, check_arguments
 from sa_ah_lib.upstream.versions import UpstreamChangedError, remedy
 
 __all__ = [
-    "BATCH_KEYS", "PROBES", "REFERENCE", "SEAM_ARGUMENTS", "HookNotCalledError", "PrivateHooks", "Probe",
+    "BATCH_KEYS", "ENTRANCES", "PROBES", "REFERENCE", "SEAM_ARGUMENTS", "HookNotCalledError", "PrivateHooks", "Probe",
     "UpstreamChangedError", "check_arguments", "check_batch", "check_instance", "check_upstream", "forget_reference",
 ]  # fmt: skip
+
+LOG = logging.getLogger("sa_ah_lib")
+
+ENTRANCES = ("mask", "advantages")
+"""Where weights get into the loss: what ``get_high_entropy_mask`` returns, or (B, T) advantages; see ``entrance``."""
 
 REFERENCE = "ref"
 """The name that TRL gives its copy of the policy's adapter, from which the KL is measured."""
@@ -59,19 +65,31 @@ class Probe:
     """One thing relied on upstream. ``look(base, made)`` returns what is wrong with it, or None.
 
     ``base`` is the trainer class that is extended (stock TRL's or Unsloth's), ``made`` the class extending it.
+    ``entrance``: the only one of ``ENTRANCES`` that needs it; "" where both do.
     """
 
     name: str
     without: str
     look: Any
+    entrance: str = ""
 
 
-def check_upstream(base: type, made: type) -> None:
-    """Raise UpstreamChangedError, with every failed probe by name, the installed versions and the remedy."""
+def check_upstream(base: type, made: type) -> str:
+    """Look at every probe; returns the entrance that ``made`` has, the first of ``ENTRANCES`` wherever it is open.
+
+    Raises:
+        UpstreamChangedError: a probe failed that both need: every failed one by name, the versions and the remedy.
+    """
     failed = [(probe, wrong) for probe in PROBES if (wrong := probe.look(base, made))]
-    if failed:
-        lines = "".join(f"\n- {probe.name}: {wrong}; {probe.without}." for probe, wrong in failed)
+    lines = "".join(f"\n- {probe.name}: {wrong}; {probe.without}." for probe, wrong in failed)
+    if any(not probe.entrance for probe, _ in failed):
         raise UpstreamChangedError(f"{base.__name__} is not what this library was tested with:{lines}\n{remedy()}")
+    if not failed:
+        LOG.info("Token weights reach %s through get_high_entropy_mask.", base.__name__)
+        return "mask"
+    LOG.warning("Token weights reach %s as advantages of tokens, one more pass of the model a loss:%s",
+                base.__name__, lines)  # fmt: skip
+    return "advantages"
 
 
 def check_instance(trainer: Any) -> None:
@@ -151,11 +169,16 @@ def _unsloth_calls_ours(base, made):
     return "with several processes Unsloth replaces ours by its own quantile mask"
 
 
-_PLAIN = "the policy term would be plain GRPO's"
+_PLAIN = "through it the policy term would be plain GRPO's"
 _LOST = "rewards, groups and the reward threshold would be lost"
 PROBES = (
-    Probe("get_high_entropy_mask", _PLAIN, _takes("get_high_entropy_mask", "self", "entropies", "mask", "threshold")),
-    Probe("get_high_entropy_mask under Unsloth", _PLAIN, _unsloth_calls_ours),
+    Probe(
+        "get_high_entropy_mask",
+        _PLAIN,
+        _takes("get_high_entropy_mask", "self", "entropies", "mask", "threshold"),
+        "mask",
+    ),
+    Probe("get_high_entropy_mask under Unsloth", _PLAIN, _unsloth_calls_ours, "mask"),
     Probe(
         "compute_loss",
         "the advantages would be unknown",

@@ -39,19 +39,32 @@ UNSLOTH_SWITCHES = {
 """Variables of the process that change Unsloth's GRPO loss whatever ``GRPOConfig`` says."""
 
 
-def check_arguments(args: Any, num_generations: int) -> None:
+QUANTILE = "top_entropy_quantile"
+
+
+def known_by(config_class: type) -> dict[str, Any]:
+    """``SEAM_ARGUMENTS`` without the switch of an entrance that this ``GRPOConfig`` no longer has."""
+    kept = vars(config_class).get("__dataclass_fields__", {})
+    return {name: value for name, value in SEAM_ARGUMENTS.items() if name != QUANTILE or name in kept}
+
+
+def check_arguments(args: Any, num_generations: int, entrance: str = "mask") -> None:
     """Raise ValueError where ``GRPOConfig`` would compute another loss than the paper's.
+
+    Args:
+        entrance: one of ``hooks.ENTRANCES``; with "advantages" the entropy quantile may be what it likes.
 
     Raises:
         ValueError: a setting of ``SEAM_ARGUMENTS``, the upper clip or the batch size, or a variable of
             ``UNSLOTH_SWITCHES`` that is on. UpstreamChangedError: a setting that this TRL does not know.
     """
-    unknown = [name for name in SEAM_ARGUMENTS if not hasattr(args, name)]
+    needed = {name: value for name, value in SEAM_ARGUMENTS.items() if name != QUANTILE or entrance == "mask"}
+    unknown = [name for name in needed if not hasattr(args, name)]
     if unknown:
         raise UpstreamChangedError(f"GRPOConfig has no {', '.join(unknown)}. {remedy()}")
-    for name, wanted in SEAM_ARGUMENTS.items():
+    for name, wanted in needed.items():
         found = getattr(args, name)
-        if name == "top_entropy_quantile":
+        if name == QUANTILE:
             if not found < 1.0:
                 raise ValueError(f"{name} must be below 1, or TRL never asks for token weights. Got {found}.")
         elif found != wanted:

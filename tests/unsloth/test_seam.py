@@ -71,7 +71,6 @@ def prepares_by_itself(self, generation_batch):
 
 
 DRIFTS = {
-    "get_high_entropy_mask": {"get_high_entropy_mask": lambda self, entropies, mask, quantile: mask},
     "compute_loss": {"compute_loss": lambda self, model, batch: 0},
     "_calculate_rewards": {"_calculate_rewards": None},
     "_calculate_rewards is called": {"_generate_and_score_completions": scores_by_itself},
@@ -100,14 +99,30 @@ def test_an_undrifted_stranger_passes():
     assert sa_ah_trainer_class(other()).__mro__[3].__name__ == "Drifted"
 
 
-def test_unsloth_asks_our_hook_on_every_process(monkeypatch):
+def test_unsloth_asks_our_hook_on_every_process(monkeypatch, caplog):
     """With several processes Unsloth reads the hook's source, and may use a copy of TRL's own instead."""
     from sa_ah_lib.trainer import sa_ah_trainer_class
 
     zoo = SimpleNamespace(_high_entropy_mask_pads=lambda hook: "pad_across_processes" in inspect.getsource(hook))
     monkeypatch.setitem(sys.modules, "unsloth_zoo.rl_replacements", zoo)
-    with pytest.raises(UpstreamChangedError, match="get_high_entropy_mask under Unsloth: with several processes"):
-        sa_ah_trainer_class(stock())
+    with caplog.at_level("WARNING", "sa_ah_lib"):
+        assert sa_ah_trainer_class(stock()).entrance == "advantages"
+    assert "get_high_entropy_mask under Unsloth: with several processes" in caplog.text
+
+
+HOOKS = {"gone": None, "with other parameters": lambda self, entropies, mask, quantile: mask}
+
+
+@pytest.mark.parametrize("what", HOOKS)
+def test_a_hook_that_drifted_leaves_the_second_entrance(what, caplog):
+    """Two failures at once are an error: the second entrance needs the rest of the seam."""
+    from sa_ah_lib.trainer import sa_ah_trainer_class
+
+    with caplog.at_level("WARNING", "sa_ah_lib"):
+        assert sa_ah_trainer_class(other(get_high_entropy_mask=HOOKS[what])).entrance == "advantages"
+    assert "- get_high_entropy_mask: it " in caplog.text
+    with pytest.raises(UpstreamChangedError, match="(?s)- get_high_entropy_mask: .*- _calculate_rewards: it is gone"):
+        sa_ah_trainer_class(other(get_high_entropy_mask=HOOKS[what], _calculate_rewards=None))
 
 
 def test_the_hook_multiplies_the_policy_term_before_the_kl_is_added():
@@ -352,7 +367,7 @@ def test_a_layout_off_by_one_is_noticed_at_low_entropy(peaked, shift):
 TOLERANCE = 1e-5
 SECTIONS = (
     "lineage", "layouts", "combinations", "rules", "accumulation", "training", "three_steps", "resumed", "canaries",
-    "memory", "guide", "sampling", "second",
+    "memory", "guide", "sampling", "second", "entrances",
 )  # fmt: skip
 
 
@@ -401,6 +416,16 @@ def test_the_switches_that_are_refused_are_still_unsloths(unsloth):
 def test_unsloths_loss_and_every_gradient_are_the_papers(unsloth, case):
     """Unsloth has a loss, a row layout and a backward of its own."""
     assert unsloth["layouts"]["errors"][case] < TOLERANCE
+
+
+@pytest.mark.parametrize("case", [*CASES, "gtpo", "advantage_reweighting"])
+def test_the_second_entrance_gives_the_papers_loss_under_unsloth_too(unsloth, case):
+    """Factors in the columns of the completions, which Unsloth's loss moves over the prompt's padding."""
+    assert unsloth["entrances"]["errors"][case] < TOLERANCE
+
+
+def test_unsloth_trains_by_the_second_entrance(unsloth):
+    assert len(unsloth["entrances"]["steps"]) == 2 and all(0 < value < 1 for value in unsloth["entrances"]["steps"])
 
 
 @pytest.mark.parametrize("case", COMBINATIONS)
