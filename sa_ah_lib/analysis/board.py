@@ -23,7 +23,7 @@ SCALES = ("micro-sum", "micro-legs")
 SEEDS = (1, 2)
 """The seeds of every row, on each warm start."""
 
-MEASURES = tuple(name for name in ("pass_at_1", "auc", "steps_to", "pass_at_16") if name in METRICS)
+MEASURES = ("pass_at_1", "auc", "steps_to", "pass_at_16")
 """Columns of the board, keys of ``seeds.METRICS``; the first is the one that the evidence is of."""
 
 GRPO, NOT_RUN = "GRPO", "not run"
@@ -160,8 +160,9 @@ def rows(runs: Iterable[Any], scale: str, steps: int = 0, chosen: Iterable[Entry
 def table(found: list[Row], scale: str) -> Table:
     """The board as text, one row per rule: measures, evidence against GRPO, and against the line to beat."""
     arms = [row.arm for row in found if row.arm.runs]
-    header = ["rule", "source", "divided by", *(METRICS[metric].label for metric in MEASURES)]
-    header += ["gain in Pass@1 [95%]", "n", "p", "Holm p", "verdict", "gain over the line [95%]", "verdict, line"]
+    header = ["rule", "source", "divided by", *(METRICS[metric].short for metric in MEASURES)]
+    header += ["gain in Pass@1 [95%]", "n", "p", "Holm p", "verdict", "verdict, area"]
+    header += ["gain over the line [95%]", "verdict, line"]
     lines = [[*_names(row), *_measured(row), *_evidence(row)] for row in found]
     told = comparison.caption(arms) if arms else f"measured: {scale}, no run of it was found"
     return Table(f"board-{scale}", f"Token-weight rules against GRPO, {told}", header, lines, _notes(found))
@@ -179,25 +180,31 @@ def _measured(row):
     if not row.arm.runs:
         return [NOT_RUN] * len(MEASURES)
     values = [interquartile_mean(row.arm, metric).value for metric in MEASURES]
-    return [DASH if math.isnan(value) else f"{value:.{3 if value < 1 else 0}f}" for value in values]
+    return [DASH if math.isnan(value) else f"{value:.{3 if value <= 1 else 1}f}" for value in values]
 
 
 def _evidence(row):
     found = row.against.get(MEASURES[0])
     if not row.arm.runs:
-        return [NOT_RUN] + [DASH] * 6
+        return [NOT_RUN] + [DASH] * 7
     if found is None:
-        return [DASH, str(len(row.arm.runs)), *[DASH] * 5]
+        return [DASH, str(len(row.arm.runs)), *[DASH] * 6]
     p_values = [DASH if math.isnan(p) else f"{p:.3g}" for p in (found.p_value, found.adjusted_p)]
     line = [answer.gain_text(row.line), outcome(row.line)] if row.line else [DASH] * 2
-    return [answer.gain_text(found), str(found.gain.count), *p_values, outcome(found), *line]
+    area = row.against["auc"]
+    verdicts = [outcome(found), outcome(area) if area.gain.count else DASH]
+    return [answer.gain_text(found), str(found.gain.count), *p_values, *verdicts, *line]
 
 
 def _notes(found):
     best = next((row.line.second for row in found if row.line), None)
     ran = sum(bool(row.arm.runs) for row in found)
     left = "; ".join(f"{rulebook.get(name).label}: {reason}" for name, reason in LEFT_OUT.items())
-    notes = [f"{ran} of {len(found)} rows were run. A row's n is its pairs with GRPO: one warm start and one seed."]
+    notes = [
+        f"Interquartile means. {'; '.join(f'{METRICS[name].short}: {METRICS[name].label}' for name in MEASURES)}. The "
+        "level is half of the way from Pass@1 before training to 1; a run that ends below it counts as its last step."
+    ]
+    notes += [f"{ran} of {len(found)} rows were run. A row's n is its pairs with GRPO: one warm start and one seed."]
     if best:
         notes.append(f"The line to beat is {best}, the GRPO with the highest mean Pass@1 of those run on all pairs.")
     return (*notes, f"Without a row: {left}.")

@@ -39,7 +39,7 @@ VOCABULARY, SURE = 300, 0.98
 EXAMPLE = {"hicra": {"grams": [["Let's", "add"], ["So"]]}, "clip_cov": {"low": 0.1}, "cumulative": {"alpha": 4.0}}
 """Parameters of the drawing where the defaults show nothing on so few tokens."""
 
-RESULTS = ("rule", "final greedy Pass@1", "gain in Pass@1 [95%]", "n", "p", "Holm p", "verdict", "verdict, line")
+RESULTS = ("rule", "Pass@1", "gain in Pass@1 [95%]", "n", "p", "Holm p", "verdict", "verdict, line")
 """Columns of the board that a card shows."""
 
 CELL, HEIGHT, LEFT = 44, 40, 104
