@@ -114,6 +114,13 @@ test-older-cpu: $(VENV)/.with-test  ## the tests without notebooks as on an x86 
 gpu-test: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(VENV)/.with-test)  ## losses and gradients on a CUDA card, offline
 	$(GPU_PYTHON) -m pytest tests/gpu -rs
 
+# A second call goes on with what is missing; MINUTES for each, REHEARSE=--rehearse for a CPU.
+MINUTES ?= 9
+CARD ?= $(RUNS)/gpu-card
+gpu-card: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(READY))  ## what one CUDA card does, within minutes, as a card (MINUTES=9)
+	$(GPU_PYTHON) -m sa_ah_lib.gpu_card --out $(CARD) --budget-minutes $(MINUTES) $(REHEARSE) \
+	  $(if $(DATA),--gsm8k "$(abspath $(DATA))")
+
 gpu-bench: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(READY))  ## time and memory of whole steps on a CUDA card, offline
 	@mkdir -p $(RUNS)
 	$(GPU_PYTHON) tests/benchmarks/bench_step.py --scale qwen2.5-1.5b --json $(RUNS)/bench-qwen2.5-1.5b.json

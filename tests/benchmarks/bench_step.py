@@ -37,6 +37,9 @@ def arguments(given=None):
     parser.add_argument("--scale", choices=("qwen2.5-1.5b", "qwen2.5-3b", "tiny"), default="qwen2.5-1.5b")
     parser.add_argument("--steps", type=int, default=10, help="measured steps of each variant")
     parser.add_argument("--generations", type=int, help="how many of them generate; the rest repeat the last rollouts")
+    parser.add_argument(
+        "--generate-once", action="store_true", help="only a backend's first variant generates, for all of them"
+    )
     parser.add_argument("--warm-up", type=int, default=2)
     parser.add_argument("--prompts", type=int, default=4)
     parser.add_argument("--group", type=int, default=4, help="rollouts of one prompt")
@@ -63,16 +66,17 @@ def measure(chosen, model_dir):
     turns = [(backend, name) for backend in chosen.backends for name in VARIANTS[backend]]
     ask = lambda backend, request: (pipes[backend].send(request), pipes[backend].recv())[1]  # noqa: E731
     generations = chosen.steps if chosen.generations is None else chosen.generations
+    generates = lambda backend, name: not chosen.generate_once or name == VARIANTS[backend][0]  # noqa: E731
     found = {turn: {"seconds": {stage: [] for stage in STAGES}} for turn in turns}
     for _ in range(chosen.warm_up):
         for backend, name in turns:
-            ask(backend, (name, True, False))
+            ask(backend, (name, generates(backend, name), False))
     for backend, name in turns:
-        counted = ask(backend, (name, True, True))
+        counted = ask(backend, (name, generates(backend, name), True))
         found[backend, name] |= {"bytes": counted["bytes"], "tokens": counted["tokens"], "losses": []}
     for step in range(chosen.steps):
         for backend, name in turns:
-            once = ask(backend, (name, step < generations, False))
+            once = ask(backend, (name, step < generations and generates(backend, name), False))
             found[backend, name]["losses"].append(once["loss"])
             for stage, took in once["seconds"].items():
                 found[backend, name]["seconds"][stage].append(took)
@@ -84,17 +88,23 @@ def measure(chosen, model_dir):
 
 
 def summary(found):
-    """One dict a variant: medians, the step as their sum, ratios to plain GRPO of the first backend."""
+    """One dict a variant: medians, the step as their sum, ratios to plain GRPO of the first backend.
+
+    A stage that a variant did not do, because its backend's first did it for all, is that one's.
+    """
     import shared
 
     plain = found[next(iter(found))]
     rows = []
     for (backend, name), values in found.items():
-        medians = {stage: statistics.median(times) for stage, times in values["seconds"].items()}
+        first = found[backend, VARIANTS[backend][0]]
+        seconds = {stage: times or first["seconds"][stage] for stage, times in values["seconds"].items()}
+        medians = {stage: statistics.median(times) for stage, times in seconds.items() if times}
+        held = {**first["bytes"], **values["bytes"]}
         rows.append(
             {
                 "backend": backend, "variant": name, "seconds": medians, "step_seconds": sum(medians.values()),
-                "step_peak_mib": max(values["bytes"].values()) / 2**20,
+                "step_peak_mib": max(held.values()) / 2**20,
                 "loss_peak_mib": values["bytes"]["loss"] / 2**20, "tokens": values["tokens"],
             }
         )  # fmt: skip

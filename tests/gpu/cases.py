@@ -1,4 +1,4 @@
-"""What is compared on every device: two models, their batches, and the paper's losses and gradients in float64."""
+"""What is compared on every device: two models, their batches, and each rule's losses and gradients in float64."""
 
 import os
 import sys
@@ -7,6 +7,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from sa_ah_lib import rulebook
 
 MODELS = ("flat", "peaked")
 """Random logits over 50 tokens, and a language model's: 32,768 tokens, mean normalised entropy 0.02 to 0.03."""
@@ -32,7 +34,10 @@ SIZES = {"full": Size(128, 4, 24), "small": Size(64, 2, 5)}
 
 @dataclass(frozen=True)
 class Case:
-    """One rule on one model; ``old`` is the noise of the old log-probabilities, or None where there are none."""
+    """One rule on one model; ``old`` is the noise of the old log-probabilities, or None where there are none.
+
+    ``rule`` is one of the registry, compared at parameters of ``rule_cases``; None is the paper's, in ``scope``.
+    """
 
     model: str
     exact: bool
@@ -40,12 +45,14 @@ class Case:
     denominator: str
     beta: float
     old: float | None
+    rule: str | None = None
 
     @property
     def name(self):
         """Every field in words."""
         entropy, logps = "exact" if self.exact else "top-K", "fresh" if self.old is None else "old"
-        return f"{self.model}, {entropy}, {self.scope}, {self.denominator}, beta {self.beta}, {logps}"
+        kind = f"rule {self.rule}" if self.rule else self.scope
+        return f"{self.model}, {entropy}, {kind}, {self.denominator}, beta {self.beta}, {logps}"
 
     @property
     def top_k(self):
@@ -62,19 +69,42 @@ CASES = {
     for case in (
         *(Case("flat", exact, *rule) for exact in (True, False) for rule in _RULES),
         *(Case("peaked", exact, *_RULES[0]) for exact in (True, False)),
+        *(
+            Case("peaked", True, "none", record.denominator, 0.04, None, name)
+            for name, record in rulebook.RECORDS.items()
+            if name != "cumulative"
+        ),
     )
 }
 
 
+def layouts_of(case):
+    """The layouts that a case is compared in: all, but for a rule that looks at no token's own column, which is one."""
+    alike = case.rule and not {"log_probs", "completion_ids"} & set(rulebook.get(case.rule).inputs)
+    return ("packed",) if alike else tuple(LAYOUTS)
+
+
+def every(backend):
+    """(layout, name) of all that is compared with a backend; stock TRL has one layout."""
+    if backend == "trl":
+        return [("padded", name) for name in CASES]
+    return [(layout, name) for layout in LAYOUTS for name, case in CASES.items() if layout in layouts_of(case)]
+
+
 def prepare(directory, size):
-    """Write MODEL/model, MODEL/adapter and cases.pt: {case: (batch, loss, gradients, the same without weights)}."""
+    """Write MODEL/model, MODEL/adapter and cases.pt.
+
+    That is {case: (arguments of the trainer, batch, loss, gradients, loss and gradients without weights)}.
+    """
     import torch
 
     found = {}
     for name in MODELS:
         policy = _policy(directory / name, name, SIZES[size])
         found |= _references(policy, name, SIZES[size])
-    torch.save(found, directory / "cases.pt")
+    # Whole or not at all: a killed process must not leave half of it.
+    torch.save(found, directory / "cases.partial")
+    (directory / "cases.partial").rename(directory / "cases.pt")
 
 
 def _policy(directory, name, size):
@@ -116,21 +146,38 @@ def _flat(units):
 
 
 def _references(policy, name, size):
-    import tiny
-
     found, references = {}, {}
     for case in (case for case in CASES.values() if case.model == name):
         key = case.top_k, case.old
         if key not in references:
-            # Of fewer tokens the mean entropy is chance, and rounding it would pass for none.
-            longest = max(size.longest, 12) if name == "peaked" else size.longest
-            batch = tiny.micro_batch(size=size.rollouts, left=1, right=2, longest=longest)
-            batch = tiny.with_logps(batch, policy, old_noise=case.old)
-            references[key] = batch, tiny.Reference(policy, batch, case.top_k)
+            references[key] = _batch_and_reference(policy, name, size, case)
         batch, reference = references[key]
-        rule = {"scope": case.scope, "denominator": case.denominator, "beta": case.beta}
-        found[case.name] = batch, *reference(alpha=ALPHA[name], **rule), reference(alpha=0.0, **rule)
+        if case.rule:
+            import rule_cases
+
+            arguments, weights = rule_cases.steady(
+                case.rule, batch, reference.entropy, reference.log_probs.detach(),
+                rule_cases.log_vocabulary_of(policy), ALPHA[name],
+            )  # fmt: skip
+            wanted = reference(denominator=case.denominator, beta=case.beta, weights=weights)
+        else:
+            arguments = {"alpha": ALPHA[name], "scope": case.scope, "denominator": case.denominator}
+            wanted = reference(beta=case.beta, **arguments)
+        unweighted = reference(alpha=0.0, scope=case.scope, denominator=case.denominator, beta=case.beta)
+        found[case.name] = {"entropy_top_k": case.top_k, **arguments}, batch, *wanted, unweighted
     return found
+
+
+def _batch_and_reference(policy, name, size, case):
+    import rule_cases
+    import tiny
+
+    # Of fewer tokens the mean entropy is chance, and rounding it would pass for none.
+    longest = max(size.longest, 12) if name == "peaked" else size.longest
+    batch = tiny.micro_batch(size=size.rollouts, left=1, right=2, longest=longest)
+    batch = rule_cases.walk(batch) if name == "peaked" else batch
+    batch = tiny.with_logps(batch, policy, old_noise=case.old)
+    return batch, tiny.Reference(policy, batch, case.top_k)
 
 
 def clean_environment():

@@ -13,9 +13,10 @@ import json
 import os
 import sys
 import time
+import traceback
 from pathlib import Path
 
-from cases import ALPHA, CASES, LAYOUTS, MODELS
+from cases import CASES, LAYOUTS, MODELS, every
 from places import Place, load, start, trainer
 from steps import training
 
@@ -24,32 +25,39 @@ SCALE = 1024.0
 
 
 def compare(directory, place, chosen):
-    """Write ``place.report``: a line on the trainer, one per layout and case, one on the training.
+    """Go on with ``place.report``: a line on the trainer, one per layout and case, one on the training.
 
     A case's line has its worst error, the same without the weights, the tap's difference, the shapes of the hidden
-    states that the tap read, whether Unsloth trusts its packed rows, and seconds.
+    states that the tap read, whether Unsloth trusts its packed rows, and seconds; or what it raised. Returns how many
+    raised.
     """
     os.chdir(directory)
     start(place)
     import torch
     import trl
 
-    with place.report(directory).open("w", encoding="utf-8", buffering=1) as report:
+    with place.report(directory).open("a", encoding="utf-8", buffering=1) as report:
         write = lambda **fields: report.write(json.dumps(fields) + "\n")  # noqa: E731
         write(trainer=trl.GRPOTrainer.__name__, torch=torch.__version__, **vars(place))
-        prepared = torch.load(directory / "cases.pt")
+        prepared, raised = torch.load(directory / "cases.pt"), 0
         for model in MODELS:
             wanted = [(layout, case) for layout, case in _cases(place, chosen) if case.model == model]
             policy = load(directory / model, place) if wanted else None
             for layout, case in wanted:
-                write(case=f"{layout}, {case.name}", **_compared(policy, directory, case, layout, prepared, place))
+                try:
+                    found = _compared(policy, directory, case, layout, prepared, place)
+                except Exception:
+                    # The others must not wait for it to be mended: minutes of a card are few.
+                    traceback.print_exc()
+                    found, raised = {"raised": traceback.format_exc()}, raised + 1
+                write(case=f"{layout}, {case.name}", **found)
         if not chosen or "training" in chosen:
             write(training=training(directory, place))
+    return raised
 
 
 def _cases(place, chosen):
-    layouts = LAYOUTS if place.backend == "unsloth" else ("padded",)
-    pairs = [(layout, case) for layout in layouts for case in CASES.values()]
+    pairs = [(layout, CASES[name]) for layout, name in every(place.backend)]
     return [(layout, case) for layout, case in pairs if not chosen or f"{layout}, {case.name}" in chosen]
 
 
@@ -57,12 +65,10 @@ def _compared(policy, directory, case, layout, prepared, place):
     import tiny
 
     started = time.perf_counter()
-    batch, loss, gradients, unweighted = prepared[case.name]
+    arguments, batch, loss, gradients, unweighted = prepared[case.name]
     os.environ["UNSLOTH_GRPO_SEQ_PACKING"] = LAYOUTS[layout]
-    made = trainer(
-        policy, directory, place, {"beta": case.beta, "num_generations": len(batch["advantages"]) // 2},
-        alpha=ALPHA[case.model], scope=case.scope, denominator=case.denominator, entropy_top_k=case.top_k,
-    )  # fmt: skip
+    config = {"beta": case.beta, "num_generations": len(batch["advantages"]) // 2}
+    made = trainer(policy, directory, place, config, **arguments)
     # How many; None lets Unsloth choose by free memory.
     made.args.unsloth_grpo_mini_batch = 2 if layout == "mini-batches" else 1
     batch = tiny.in_unsloths_layout(batch) if place.backend == "unsloth" else batch
@@ -121,4 +127,4 @@ def _loss_and_gradients(made, batch, place):
 
 
 if __name__ == "__main__":
-    compare(Path(sys.argv[1]).resolve(), Place(*sys.argv[2:5]), sys.argv[5:])
+    sys.exit(min(1, compare(Path(sys.argv[1]).resolve(), Place(*sys.argv[2:5]), sys.argv[5:])))

@@ -29,6 +29,7 @@ def training(directory, place):
     return {
         "moved": [n for n, p in made.model.named_parameters() if n in before and not before[n].equal(p)],
         "trainable": [n for n, p in made.model.named_parameters() if p.requires_grad],
+        "first": made.state.log_history[0],
         "logged": made.state.log_history[-2],
         "evaluated": evaluated,
         "loaded_apart": max((p - again[n]).abs().max().item() for n, p in trained.items()),

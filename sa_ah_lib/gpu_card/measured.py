@@ -1,0 +1,104 @@
+"""Stages that measure: whole steps by tests/benchmarks/bench_step.py, real runs by the notebooks, an evaluation."""
+
+import json
+import statistics
+import sys
+from functools import partial
+from pathlib import Path
+
+from sa_ah_lib.gpu_card.runner import Stage
+from sa_ah_lib.train.runlog import read_run
+
+METHODS = ("02_grpo", "03_ah_grpo", "04_sa_ah_grpo")
+STEPS = 60
+REAL_RUN = {"eval_every": STEPS, "eval_batch_size": 125, "gradient_accumulation_steps": 1}
+"""What a run of the card changes from its scale: fewer, wider evaluations, and all rollouts of a step at once."""
+SMALL_RUN = {
+    "eval_every": 2, "eval_examples": 8, "train_examples": 32, "prompts_per_step": 2, "num_generations": 2,
+    "max_completion_tokens": 16,
+}  # fmt: skip
+SMALL_STEP = ("--device", "cpu", "--scale", "tiny", "--steps", "1", "--warm-up", "0", "--prompt-tokens", "32",
+              "--completion-tokens", "8")  # fmt: skip
+
+
+def times(root, scale, tokens, minutes, variables, small=False):
+    """Time and memory of whole steps of every variant, 200 prompt tokens and ``tokens`` completion tokens."""
+    given = SMALL_STEP if small else (
+        "--scale", scale, "--steps", "5", "--generations", "1", "--warm-up", "1", "--completion-tokens", str(tokens),
+    )  # fmt: skip
+    command = partial(_bench, arguments=(*given, "--generate-once", "--eval-problems", "0"), root=root)
+    title = f"Steps of {scale}, {32 if small else 200} + {tokens} tokens"
+    return Stage(f"times-{scale}-{tokens}", title, minutes, command, _times, variables)
+
+
+def evaluation(root, scale, minutes, variables, small=False):
+    """Greedy answers to 500 problems of GSM8K's lengths, by random weights that seldom end one."""
+    given = (*SMALL_STEP, "--eval-problems", "16") if small else (
+        "--scale", scale, "--steps", "1", "--generations", "0", "--warm-up", "0", "--completion-tokens", "256",
+        "--eval-problems", "500",
+    )  # fmt: skip
+    command = partial(_bench, arguments=(*given, "--generate-once", "--backends", "unsloth"), root=root)
+    return Stage("evaluation", f"Evaluation at {scale}", minutes, command, _evaluation, variables)
+
+
+def runs(root, name, title, minutes, variables, data=None, small=False):
+    """Three methods by their notebooks, side by side, after the zero-shot evaluation that they share.
+
+    Args:
+        data: a directory with GSM8K's own files, "" where it is needed and not there, or None for the scale's own.
+    """
+    command = partial(_notebooks, root=root, data=data, small=small)
+    return Stage(f"runs-{name}", title, minutes, command, _runs, variables)
+
+
+def _bench(folder, arguments, root):
+    script = str(Path(root) / "tests" / "benchmarks" / "bench_step.py")
+    return [[[sys.executable, script, "--json", str(folder / "found.json"), *arguments]]]
+
+
+def _times(folder):
+    found = json.loads((folder / "found.json").read_text(encoding="utf-8"))
+    return {"variants": found["variants"], "goals": found["goals"], "setting": found["setting"]}
+
+
+def _evaluation(folder):
+    found = json.loads((folder / "found.json").read_text(encoding="utf-8"))
+    return {"evaluation": found["evaluation"]["unsloth"], "setting": found["setting"]}
+
+
+def _notebooks(folder, root, data, small):
+    if data == "":
+        raise FileNotFoundError("the runs on GSM8K need --gsm8k, a directory with its train.jsonl and test.jsonl")
+    overrides = SMALL_RUN if small else REAL_RUN
+    steps, scale = (2, "micro-s") if small else (STEPS, "smollm2")
+    given = ["-p", "SCALE", scale, "-p", "OVERRIDES", json.dumps(overrides), "-r", "RUNS", str(folder / "runs"),
+             "-r", "DATA", str(data or "")]  # fmt: skip
+
+    def execute(name, *more):
+        path = Path(root) / "notebooks" / f"{name}.ipynb"
+        command = [sys.executable, "-m", "sa_ah_lib.report.run_notebooks", str(path)]
+        return [*command, "--out", str(folder / "notebooks"), *given, *more]
+
+    return [[execute("01_zero_shot")], [execute(name, "-p", "STEPS", str(steps)) for name in METHODS]]
+
+
+def _runs(folder):
+    found = [read_run(path.parent) for path in sorted((folder / "runs").glob("*/environment.json"))]
+    rows = [_run(run) for run in found if run.config.steps]
+    if not rows:
+        raise RuntimeError(f"no run was begun; {folder / 'log.txt'} says why")
+    return {"runs": rows}
+
+
+def _run(run):
+    first, scores = (run.train or [{}])[0], run.pass_at_1
+    rewards = [row["reward"] for row in run.train if row.get("reward") is not None]
+    near = lambda values: round(statistics.mean(values), 3) if values else None  # noqa: E731
+    times = [row["step_time"] for row in run.train[1:] if row.get("step_time")]
+    return {
+        "run": run.directory.name, "method": run.config.method, "dataset": run.config.dataset,
+        "finished": run.finished, "steps": len(run.train), "step seconds": statistics.median(times) if times else None,
+        "reward of the first 10 steps": near(rewards[:10]), "reward of the last 10": near(rewards[-10:]),
+        "kl at step 1": first.get("kl"), "tap": first.get("sa_ah/tap_difference"),
+        "pass_at_1": {str(step): [right, problems] for step, (right, problems) in sorted(scores.items())},
+    }  # fmt: skip

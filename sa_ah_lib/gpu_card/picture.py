@@ -1,0 +1,63 @@
+"""The card's picture: how far each trainer is from the reference, and what time and memory a step costs."""
+
+import matplotlib.pyplot as plt
+
+from sa_ah_lib.report import figures
+
+BLUE, LIMIT = "#0072B2", "#D55E00"
+SETTINGS = (("#0072B2", "o"), ("#56B4E9", "s"), ("#D55E00", "^"), ("#E69F00", "D"))
+
+
+def save(card, folder):
+    """Write card.png, card.svg and card.pdf below ``folder``; the paths. A part that was not measured says so."""
+    with figures.styled():
+        figure, axes = plt.subplots(1, 3, figsize=(6.9, 2.9), layout="constrained", width_ratios=(1.2, 1, 1))
+        _errors(axes[0], _found(card, "equalities"))
+        steps = _found(card, "times")
+        _variants(axes[1], steps, "time_ratio", "step time over Unsloth's plain GRPO", 1)
+        _variants(axes[2], steps, "loss_peak_mib", "peak memory of the loss (GiB)", 1 / 1024)
+        axes[2].set_yticklabels([])
+        axes[2].set_xlim(left=0)
+        if steps:
+            handles = axes[1].get_legend_handles_labels()
+            figure.legend(*handles, loc="outside lower center", ncols=2)
+        what = "a rehearsal on a CPU: none of its times is a card's" if card["rehearsal"] else "measured once"
+        figures.caption(figure, f"{card['card']}, {card['date']}: {what}.")
+    return figures.save_pictures(figure, folder, "card")
+
+
+def _found(card, kind):
+    return [(s["title"], s["result"]) for n, s in card["stages"].items() if n.startswith(kind) and s.get("result")]
+
+
+def _errors(ax, found):
+    """One dot for each case on a logarithmic axis, and the limit as a bar."""
+    for row, (_, result) in enumerate(found):
+        errors = sorted(max(error, 1e-9) for error in result["errors"].values())
+        # Side by side where they would hide one another.
+        spread = [row + 0.06 * ((7 * i) % 11 - 5) * (len(errors) > 1) for i in range(len(errors))]
+        ax.plot(errors, spread, "o", ms=2.5, color=BLUE, alpha=0.6, mew=0)
+        ax.plot([result["limit"]] * 2, [row - 0.4, row + 0.4], color=LIMIT, lw=1.6)
+    ax.set(xscale="log", xlabel="error of loss and gradients\n(one dot a case; bar: limit)")
+    _rows(ax, [title.removeprefix("Losses and gradients, ").replace(", ", "\n") for title, _ in found])
+
+
+def _variants(ax, found, key, label, scale):
+    """One marker for each setting; variants from above to below."""
+    variants = list(dict.fromkeys((v["backend"], v["variant"]) for _, r in found for v in r["variants"]))
+    for (title, result), (color, marker) in zip(found, SETTINGS, strict=False):
+        at = {(v["backend"], v["variant"]): v[key] * scale for v in result["variants"]}
+        places = [(at[variant], row) for row, variant in enumerate(variants) if variant in at]
+        ax.plot(*zip(*places, strict=True), marker, color=color, ms=4, alpha=0.85, label=title)
+    ax.set(xlabel=label.replace(" over", "\nover").replace(" of", "\nof"))
+    _rows(ax, [f"{'Unsloth' if backend == 'unsloth' else 'TRL'}, {name}" for backend, name in variants])
+
+
+def _rows(ax, names):
+    if not names:
+        ax.text(0.5, 0.5, "not run", transform=ax.transAxes, ha="center", color="0.4")
+        ax.set(xticks=[], yticks=[])
+        return
+    ax.set(yticks=range(len(names)), yticklabels=names)
+    ax.set_ylim(len(names) - 0.5, -0.5)
+    ax.grid(axis="x")

@@ -1,0 +1,139 @@
+"""Runs stages as processes of their own under a budget of time, and keeps what each found as soon as it is known."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+DONE, FAILED, LATE = "done", "failed", "out of time"
+LEAST = 15
+"""Seconds: with less left no stage is begun."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One thing to measure.
+
+    Args:
+        name: of its file; title: on the card.
+        minutes: the most that one call spends on it.
+        commands: from its folder to lists of commands; one list's run side by side, list after list.
+        read: from its folder to {what: value}, of whatever is there; it raises where the stage has failed.
+        variables: of the environment, beside the process's own.
+    """
+
+    name: str
+    title: str
+    minutes: float
+    commands: Callable[[Path], list[list[list[str]]]]
+    read: Callable[[Path], dict[str, Any]]
+    variables: tuple[tuple[str, str], ...] = ()
+
+
+def saved(directory, stage):
+    """What is known of a stage: its file, or {} where it was never begun."""
+    path = Path(directory) / f"{stage.name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def waiting(directory, stages):
+    """The stages that are not done: what was never tried first, then what ran out of time, then what failed."""
+    order = {None: 0, LATE: 1, FAILED: 2}
+    states = [(saved(directory, stage).get("state"), stage) for stage in stages]
+    return [stage for state, stage in sorted((s for s in states if s[0] != DONE), key=lambda s: order[s[0]])]
+
+
+def run(directory, stages, seconds, total):
+    """Go on with the stages of ``directory``, one after another, until the time is spent.
+
+    Args:
+        seconds: the most for this call; total: the most for this and all earlier calls together.
+    """
+    # All that lies there, whichever stages this call is about.
+    spent = sum(json.loads(path.read_text(encoding="utf-8"))["seconds"] for path in Path(directory).glob("*.json"))
+    end = time.monotonic() + min(seconds, total - spent)
+    for stage in waiting(directory, stages):
+        if (left := end - time.monotonic()) < LEAST:
+            break
+        _attempt(Path(directory), stage, min(60 * stage.minutes, left))
+
+
+def _attempt(directory, stage, limit):
+    folder, before = directory / "work" / stage.name, saved(directory, stage)
+    folder.mkdir(parents=True, exist_ok=True)
+    started, failure = time.monotonic(), None
+    with (folder / "log.txt").open("a", encoding="utf-8") as log, _bar(stage.name, limit) as bar:
+        try:
+            state = _all(stage, folder, log, started + limit, bar)
+        except Exception:
+            state = FAILED
+            traceback.print_exc(file=log)
+    try:
+        result = stage.read(folder)
+    except Exception:
+        result, failure = {}, traceback.format_exc()
+    if state == FAILED:
+        failure = (folder / "log.txt").read_text(encoding="utf-8", errors="replace")[-6000:]
+    found = {
+        "stage": stage.name, "title": stage.title, "state": FAILED if state == DONE and failure else state,
+        "seconds": round(before.get("seconds", 0.0) + time.monotonic() - started, 1),
+        "calls": before.get("calls", 0) + 1, "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+        "error": failure, "result": result,
+    }  # fmt: skip
+    partial = directory / f"{stage.name}.partial"
+    partial.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    partial.rename(directory / f"{stage.name}.json")
+    print(f"{stage.name}: {found['state']} after {found['seconds']:.0f} s", flush=True)
+
+
+def _all(stage, folder, log, end, bar):
+    for together in stage.commands(folder):
+        state = _side_by_side(together, stage, folder, log, end, bar)
+        if state != DONE:
+            return state
+    return DONE
+
+
+def _side_by_side(commands, stage, folder, log, end, bar):
+    # Sessions of their own, so that what a command started ends with it.
+    started = [
+        subprocess.Popen(
+            command, cwd=folder, env={**os.environ, **dict(stage.variables)}, stdout=log, stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL, start_new_session=True,
+        )
+        for command in commands
+    ]  # fmt: skip
+    try:
+        while any(process.poll() is None for process in started):
+            if time.monotonic() > end:
+                return LATE
+            if any(process.poll() for process in started):
+                return FAILED
+            time.sleep(0.2)
+            bar.update(round(bar.total - (end - time.monotonic())) - bar.n)
+        return FAILED if any(process.returncode for process in started) else DONE
+    finally:
+        for process in started:
+            _end(process)
+
+
+def _end(process):
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.wait()
+
+
+def _bar(name, limit):
+    shape = "{desc} |{bar:30}| {elapsed} of at most {total} s"
+    return tqdm(total=round(limit), desc=name, leave=False, disable=None, bar_format=shape)
