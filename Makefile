@@ -121,6 +121,12 @@ gpu-card: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(READY))  ## what one CUDA
 	$(GPU_PYTHON) -m sa_ah_lib.gpu_card --out $(CARD) --budget-minutes $(MINUTES) $(REHEARSE) \
 	  $(if $(DATA),--gsm8k "$(abspath $(DATA))")
 
+# For a machine without internet: PACK_PYTHON is an interpreter of that machine's version, DATA takes GSM8K along.
+PACK_PYTHON ?= $(BIN)/python
+gpu-pack: $(READY)  ## all that gpu-card needs on a machine without internet, in parts below 60 MB (PACK_PYTHON=python3.12)
+	$(BIN)/python -m sa_ah_lib.gpu_pack --out $(RUNS)/gpu-pack --python $(PACK_PYTHON) \
+	  $(if $(DATA),--gsm8k "$(abspath $(DATA))")
+
 gpu-bench: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(READY))  ## time and memory of whole steps on a CUDA card, offline
 	@mkdir -p $(RUNS)
 	$(GPU_PYTHON) tests/benchmarks/bench_step.py --scale qwen2.5-1.5b --json $(RUNS)/bench-qwen2.5-1.5b.json
@@ -161,4 +167,4 @@ clean:  ## remove runs/ and the environments
 # SmolLM2 as safetensors, and what Unsloth compiled; both are made again when they are needed.
 CACHE := $(or $(SA_AH_CACHE),$(HOME)/.cache/sa_ah_lib)
 clean-cache:  ## remove what this project keeps in ~/.cache/sa_ah_lib (or SA_AH_CACHE): half a GB
-	rm -rf '$(CACHE)/smollm2-135m-instruct' '$(CACHE)/unsloth_compiled_cache'
+	rm -rf '$(CACHE)/smollm2-135m-instruct' '$(CACHE)/unsloth_compiled_cache' '$(CACHE)'/wheels-*

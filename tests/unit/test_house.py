@@ -26,11 +26,11 @@ LEVELS = (
     {"analysis", "micro", "microscope", "sweep"},
     {"paper", "export", "enter"},
     {"report"},
-    {"gpu_card"},
+    {"gpu_card", "gpu_pack"},
 )
 """Rooms from the ground up. A room imports from levels below its own, and from itself."""
 # Rooms and modules that a laptop without torch must be able to import, and make every table and figure with.
-LIGHT_ROOMS = {"config", "rulebook", "analysis", "paper", "report", "sweep", "gpu_card"}
+LIGHT_ROOMS = {"config", "rulebook", "analysis", "paper", "report", "sweep", "gpu_card", "gpu_pack"}
 LIGHT = {m for m in MODULES if m.split(".")[0] in LIGHT_ROOMS}
 LIGHT |= {"rewards", "train.data", "train.disk", "train.resume", "train.reuse", "train.runlog"}
 LIGHT |= {"train.progress", "train.scales", "upstream.metrics"}
