@@ -19,7 +19,7 @@ def make(directory, stages, rehearse):
     """
     found = {stage.name: saved(directory, stage) for stage in stages}
     machine = found["environment"].get("result") or {}
-    name = machine.get("card") or "CPU"
+    name = machine.get("card") or ("CPU" if machine else "unknown machine")
     card = {
         "card": name, "date": datetime.now(UTC).date().isoformat(), "rehearsal": rehearse,
         "not done": {stage.title: found[stage.name].get("state", "not run") for stage in stages
@@ -139,12 +139,11 @@ def number(value, form=".2g"):
 
 def _machine(card):
     machine = card["stages"]["environment"].get("result") or {}
-    versions, torch = machine.get("versions", {}), machine.get("torch", {})
-    named = [f"{name} {versions[name]}" for name in ("transformers", "trl", "unsloth", "unsloth_zoo", "peft", "triton")
-             if name in versions]  # fmt: skip
-    driver = machine.get("driver CUDA")
+    versions, torch, driver = machine.get("versions", {}), machine.get("torch", {}), machine.get("driver CUDA")
+    shown = ("transformers", "trl", "unsloth", "unsloth_zoo", "peft", "triton")
     return (
         f"torch {torch.get('version', DASH)}, CUDA {torch.get('cuda') or DASH}, driver for CUDA "
-        f"{'.'.join(map(str, driver)) if driver else DASH}; {', '.join(named)}; Python "
-        f"{machine.get('python', DASH).split()[0]}."
+        f"{'.'.join(map(str, driver)) if driver else DASH}; "
+        f"{', '.join(f'{name} {versions[name]}' for name in shown if name in versions)}; "
+        f"Python {machine.get('python', DASH).split()[0]}."
     )

@@ -14,17 +14,13 @@ from sa_ah_lib.upstream import machine, versions
 def collect():
     """{what: value} of this machine; a part that cannot be had is its error as a text."""
     return {
-        "python": sys.version, "machine": platform.platform(), "processors": os.cpu_count(),
-        "card": _torch("name"), "bfloat16": _torch("bfloat16"), "torch": _torch("all"),
+        **_torch(), "python": sys.version, "machine": platform.platform(), "processors": os.cpu_count(),
         "driver CUDA": machine.driver_cuda(), "nvidia-smi": _nvidia_smi(),
         "fits": {check.__name__: _said(check) for check in (machine.card, machine.torchvision, machine.bitsandbytes)},
         "tested set": str(versions.known_set() or f"no: {versions.remedy()}"),
-        "versions": {found.name: found.version for found in sorted(metadata.distributions(), key=_name)},
+        # Of two with one name the first on the path is imported.
+        "versions": dict(sorted({d.name.lower(): d.version for d in reversed(list(metadata.distributions()))}.items())),
     }  # fmt: skip
-
-
-def _name(distribution):
-    return distribution.name.lower()
 
 
 def _said(check):
@@ -34,20 +30,18 @@ def _said(check):
         return f"does not fit: {error}"
 
 
-def _torch(part):
+def _torch():
     import torch
 
+    build = {"version": torch.__version__, "cuda": torch.version.cuda, "built for": torch.cuda.get_arch_list()}
     if not torch.cuda.is_available():
-        return {"name": None, "bfloat16": None, "all": {"version": torch.__version__, "cuda": torch.version.cuda}}[part]
-    properties = torch.cuda.get_device_properties(0)
+        return {"card": None, "bfloat16": None, "torch": build}
+    found = torch.cuda.get_device_properties(0)
     return {
-        "name": properties.name, "bfloat16": torch.cuda.is_bf16_supported(including_emulation=False),
-        "all": {
-            "version": torch.__version__, "cuda": torch.version.cuda, "properties": str(properties),
-            "cards": torch.cuda.device_count(), "memory MiB": properties.total_memory / 2**20,
-            "capability": torch.cuda.get_device_capability(0), "built for": torch.cuda.get_arch_list(),
-        },
-    }[part]  # fmt: skip
+        "card": found.name, "bfloat16": torch.cuda.is_bf16_supported(including_emulation=False),
+        "cards": torch.cuda.device_count(), "memory MiB": found.total_memory / 2**20,
+        "capability": [found.major, found.minor], "properties": str(found), "torch": build,
+    }  # fmt: skip
 
 
 def _nvidia_smi():

@@ -42,7 +42,7 @@ def evaluation(root, scale, minutes, variables, small=False):
 
 
 def runs(root, name, title, minutes, variables, data=None, small=False):
-    """Three methods by their notebooks, side by side, after the zero-shot evaluation that they share.
+    """Three methods by their notebooks, side by side.
 
     Args:
         data: a directory with GSM8K's own files, "" where it is needed and not there, or None for the scale's own.
@@ -71,15 +71,17 @@ def _notebooks(folder, root, data, small):
         raise FileNotFoundError("the runs on GSM8K need --gsm8k, a directory with its train.jsonl and test.jsonl")
     overrides = SMALL_RUN if small else REAL_RUN
     steps, scale = (2, "micro-s") if small else (STEPS, "smollm2")
-    given = ["-p", "SCALE", scale, "-p", "OVERRIDES", json.dumps(overrides), "-r", "RUNS", str(folder / "runs"),
-             "-r", "DATA", str(data or "")]  # fmt: skip
+    given = ["-p", "SCALE", scale, "-p", "STEPS", str(steps), "-p", "OVERRIDES", json.dumps(overrides),
+             "-r", "RUNS", str(folder / "runs"), "-r", "DATA", str(data or "")]  # fmt: skip
 
-    def execute(name, *more):
+    def execute(name):
         path = Path(root) / "notebooks" / f"{name}.ipynb"
         command = [sys.executable, "-m", "sa_ah_lib.report.run_notebooks", str(path)]
-        return [*command, "--out", str(folder / "notebooks"), *given, *more]
+        return [*command, "--out", str(folder / "notebooks"), *given]
 
-    return [[execute("01_zero_shot")], [execute(name, "-p", "STEPS", str(steps)) for name in METHODS]]
+    # Once, before three processes do it: the weights are made from their GGUF at first use.
+    convert = [sys.executable, "-c", f"from sa_ah_lib.train import models; models.model_path({scale!r})"]
+    return [[convert], [execute(name) for name in METHODS]]
 
 
 def _runs(folder):

@@ -102,6 +102,10 @@ def _report(folder, place):
 
 def _compare(folder, place, wanted, size):
     """The models and references once for all places, then the cases that the report lacks."""
+    machine = folder.parent / "environment" / "found.json"
+    if place.startswith("cuda") and place.endswith("bfloat16") and machine.is_file():
+        if not _machine(machine.parent)["bfloat16"]:
+            raise RuntimeError("this card has no bfloat16")
     shared = folder.parent / "cases"
     shared.mkdir(exist_ok=True)
     report = verdicts.read(_report(folder, place))
