@@ -53,7 +53,7 @@ def every(rehearse, gsm8k=None):
     return [
         machine, *(_equalities(place, False) for place in PLACES),
         times("qwen2.5-1.5b", 200, minutes=6), times("qwen2.5-1.5b", 512, minutes=8),
-        runs("mixture", "Three methods, SmolLM2 on its scale's problems", minutes=9),
+        runs("mixture", "Three methods, SmolLM2 on the mixture", minutes=9),
         times("qwen2.5-3b", 200, minutes=7), times("qwen2.5-3b", 512, minutes=9),
         runs("gsm8k", "Three methods, SmolLM2 on GSM8K", minutes=9, data=str(gsm8k or "")),
         measured.evaluation(ROOT, "qwen2.5-1.5b", 5, VARIABLES),
