@@ -99,8 +99,10 @@ def times(card):
                 number(row["loss_time_ratio"], ".3f"), number(row["step_peak_mib"] / 1024, ".2f"),
                 number(row["loss_peak_mib"] / 1024, ".2f"), number(row["naive_loss_memory_over_this"], ".1f"),
             ])  # fmt: skip
-        notes = [found["goals"], "A backend's variants share the rollouts and the generation time of its first.",
-                 "Memory is beyond the model and what else was there before the step."]  # fmt: skip
+        notes += [f"{title}: {variant} did not fit into the card's memory." for variant in found["out of memory"]]
+    notes += list(dict.fromkeys(found["goals"] for _, found in of_kind(card, "times")))
+    notes += ["A backend's variants share the rollouts and the generation time of its first.",
+              "Memory is beyond the model and what else was there before the step."]  # fmt: skip
     return header, rows, notes
 
 

@@ -59,7 +59,7 @@ def _bench(folder, arguments, root):
 
 def _times(folder):
     found = json.loads((folder / "found.json").read_text(encoding="utf-8"))
-    return {"variants": found["variants"], "goals": found["goals"], "setting": found["setting"]}
+    return {key: found[key] for key in ("variants", "out of memory", "goals", "setting")}
 
 
 def _evaluation(folder):

@@ -53,7 +53,10 @@ def arguments(given=None):
 
 
 def measure(chosen, model_dir):
-    """{"backend variant": {"seconds": {stage: [s]}, "bytes": {stage: n}}}, evaluation, and the base trainers' names."""
+    """{"backend variant": {"seconds": {stage: [s]}, "bytes": {stage: n}}}, evaluation, and the base trainers' names.
+
+    A variant that does not fit into the device's memory takes no further turn, and is None.
+    """
     context = multiprocessing.get_context("spawn")
     pipes, processes = {}, []
     for backend in chosen.backends:
@@ -68,15 +71,22 @@ def measure(chosen, model_dir):
     generations = chosen.steps if chosen.generations is None else chosen.generations
     generates = lambda backend, name: not chosen.generate_once or name == VARIANTS[backend][0]  # noqa: E731
     found = {turn: {"seconds": {stage: [] for stage in STAGES}} for turn in turns}
+
+    def each_turn(generation, counted):
+        """(turn, what its step cost) one after another, of those that fit."""
+        for turn in [turn for turn in turns if found[turn]]:
+            cost = ask(turn[0], (turn[1], generation and generates(*turn), counted))
+            if cost is None:
+                found[turn] = None
+            else:
+                yield turn, cost
+
     for _ in range(chosen.warm_up):
-        for backend, name in turns:
-            ask(backend, (name, generates(backend, name), False))
-    for backend, name in turns:
-        counted = ask(backend, (name, generates(backend, name), True))
-        found[backend, name] |= {"bytes": counted["bytes"], "tokens": counted["tokens"], "losses": []}
+        list(each_turn(True, False))
+    for turn, counted in each_turn(True, True):
+        found[turn] |= {"bytes": counted["bytes"], "tokens": counted["tokens"], "losses": []}
     for step in range(chosen.steps):
-        for backend, name in turns:
-            once = ask(backend, (name, step < generations and generates(backend, name), False))
+        for (backend, name), once in each_turn(step < generations, False):
             found[backend, name]["losses"].append(once["loss"])
             for stage, took in once["seconds"].items():
                 found[backend, name]["seconds"][stage].append(took)
@@ -97,7 +107,7 @@ def summary(found):
     plain = found[next(iter(found))]
     rows = []
     for (backend, name), values in found.items():
-        first = found[backend, VARIANTS[backend][0]]
+        first = found.get((backend, VARIANTS[backend][0]), values)
         seconds = {stage: times or first["seconds"][stage] for stage, times in values["seconds"].items()}
         medians = {stage: statistics.median(times) for stage, times in seconds.items() if times}
         held = {**first["bytes"], **values["bytes"]}
@@ -156,9 +166,12 @@ def main(given=None):
         dtype = torch.bfloat16 if chosen.device == "cuda" else torch.float32
         model_dir = shared.save_random_model(chosen.scale, Path(directory) / "model", dtype)
         found, evaluation, bases = measure(chosen, model_dir)
+    too_large = [" ".join(turn) for turn, values in found.items() if values is None]
+    found = {turn: values for turn, values in found.items() if values is not None}
     rows = summary(found)
     result = {
         "setting": shared.setting(**vars(chosen), base_trainers=bases), "goals": GOALS, "variants": rows,
+        "out of memory": too_large,
         "samples": {f"{backend} {name}": values for (backend, name), values in found.items()}, "evaluation": evaluation,
     }  # fmt: skip
     text = "\n\n".join([table(rows), GOALS, *([evaluation_table(evaluation)] if evaluation else [])])

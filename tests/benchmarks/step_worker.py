@@ -47,7 +47,7 @@ def worker(backend, chosen, model_dir, pipe):
             pipe.send(_evaluation(policy, tokenizer, chosen))
         else:
             name, generate, counted = request
-            pipe.send(_step(made[name], chosen, kept, generate or not kept, counted))
+            pipe.send(_step_if_it_fits(made[name], chosen, kept, generate or not kept, counted))
 
 
 def _unsloth_policy(chosen, model_dir):
@@ -176,6 +176,18 @@ def _examples(trainer, chosen, micro_batch):
             raise ValueError(f"--prompt-tokens must leave room for the chat template. Got {chosen.prompt_tokens}.")
         rows += [{"prompt": [{"role": "user", "content": text}]} for _ in range(chosen.group)]
     return rows
+
+
+def _step_if_it_fits(trainer, *rest):
+    """``_step``, or None where the device's memory is too small for it."""
+    import torch
+
+    try:
+        return _step(trainer, *rest)
+    except torch.OutOfMemoryError:
+        trainer.model.zero_grad(set_to_none=True)
+        torch.cuda.empty_cache()
+        return None
 
 
 def _step(trainer, chosen, kept, generate, counted):

@@ -78,6 +78,26 @@ def test_exact_weights_hold_no_more_memory_than_plain_grpo_and_full_logits_do(st
     assert held["trl SA-AH, full logits"] > 1.05 * held["trl SA-AH, exact"]
 
 
+def small_device(backend, chosen, model_dir, pipe):
+    """A backend whose device has no room for all logits at once."""
+    pipe.send("GRPOTrainer")
+    while (request := pipe.recv()) is not None:
+        cost = {"seconds": {"loss": 1.0}, "bytes": {"loss": 2}, "tokens": 3, "loss": 0.0}
+        pipe.send(None if request[0] == "SA-AH, full logits" else cost)
+
+
+def test_a_variant_that_does_not_fit_takes_no_other_with_it(monkeypatch):
+    """Minutes of a card lost to the one variant that is there to be too large."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import bench_step
+
+    monkeypatch.setattr(bench_step, "worker", small_device)
+    chosen = bench_step.arguments(["--backends", "trl", "--steps", "2", "--eval-problems", "0"])
+    found, _, _ = bench_step.measure(chosen, "")
+    assert found["trl", "SA-AH, full logits"] is None
+    assert [values["seconds"]["loss"] for values in found.values() if values] == [[1.0, 1.0]] * 3
+
+
 def test_the_report_states_goals_and_an_evaluation(step):
     text, result = step
     assert "Goals, not asserted" in text and text.count("| --- |") >= 2
