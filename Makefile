@@ -77,6 +77,9 @@ docs: $(VENV)/.with-docs  ## this project's site in build/site, with every noteb
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 	@echo 'Open build/site/index.html'
 
+publish: $(LIGHT)/.installed  ## pack the finished runs below RUNS, one archive per scale and length, into figures/logs/packed
+	$(LIGHT)/bin/python -m sa_ah_lib.train.publish "$(RUNS)" --out figures/logs/packed
+
 report: $(LIGHT)/.installed  ## one self-contained HTML page from LOGS, to send to a colleague
 	$(LIGHT)/bin/python -m sa_ah_lib.report.html_report $(LOGS) --out $(RUNS)/report.html
 

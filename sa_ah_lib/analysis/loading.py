@@ -12,6 +12,7 @@ import numpy as np
 from sa_ah_lib.analysis.results import Family, Result, families, peers
 from sa_ah_lib.analysis.table import html_table
 from sa_ah_lib.config import preset
+from sa_ah_lib.train import publish
 from sa_ah_lib.train.runlog import read_run
 from sa_ah_lib.train.scales import resolve_scale
 
@@ -54,7 +55,7 @@ class Found:
 
 
 def load(*directories, foreign=()):
-    """Every finished run below ``directories``, and foreign logs.
+    """Every finished run below ``directories``, those in archives of ``train.publish`` included, and foreign logs.
 
     Args:
         foreign: dicts with ``path`` (a TRL ``trainer_state.json``, or a CSV with a column ``step`` and any of
@@ -66,9 +67,7 @@ def load(*directories, foreign=()):
     """
     results, messages = [], []
     for directory in map(Path, directories):
-        # Models have a config.json too, in checkpoints and exports; an environment.json is a run's alone.
-        marks = [path for name in ("environment.json", "train.jsonl") for path in directory.glob(f"**/{name}")]
-        runs = sorted({path.parent for path in marks}, key=lambda path: (path.name, str(path)))
+        runs = _run_directories(directory, messages)
         if not runs:
             messages.append(f"{directory}: expected run directories. Found none; run a notebook first, or set RUNS.")
         for run_directory in runs:
@@ -81,6 +80,16 @@ def load(*directories, foreign=()):
 def family(runs):
     """``runlog.Run`` objects of one family, as a ``results.Family``."""
     return Family(tuple(from_run(run) for run in runs))
+
+
+def _run_directories(directory, messages):
+    """Every run directory below one, and in its archives, by name."""
+    archives = sorted(directory.glob(f"**/*{publish.ENDING}"))
+    opened = [place for path in archives for place in _guarded(lambda p: [publish.unpacked(p)], path, messages)]
+    # Models have a config.json too, in checkpoints and exports; an environment.json is a run's alone.
+    names = ("environment.json", "train.jsonl")
+    marks = [path for place in (directory, *opened) for name in names for path in place.glob(f"**/{name}")]
+    return sorted({path.parent for path in marks}, key=lambda path: (path.name, str(path)))
 
 
 def _guarded(read, what, messages):

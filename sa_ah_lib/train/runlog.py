@@ -1,10 +1,9 @@
 """The files of a run: append-only JSON lines that survive a crash, and their reader. Needs no torch.
 
 ``runs/<run_id>/`` holds ``config.json``, ``environment.json``, ``train.jsonl`` (one line per step), ``eval.jsonl``
-(one line per problem and checkpoint), ``completions.jsonl`` (sampled rollouts, token by token), ``samples.jsonl``
-(one line per problem, where ``train.sampled`` was asked for it), ``adapter/``,
-``checkpoints/``, and ``finished.json`` once the run is complete. Lines that a resumed run wrote again are in
-``<log>.discarded-<k>.jsonl``.
+(one line per problem and checkpoint), ``completions.jsonl`` (sampled rollouts, token by token), ``adapter/``,
+``checkpoints/``, and ``finished.json`` once the run is complete; ``samples.jsonl`` is ``train.sampled``'s. Lines that a
+resumed run wrote again are in ``<log>.discarded-<k>.jsonl``.
 """
 
 import gzip
@@ -12,7 +11,6 @@ import json
 import math
 import os
 import platform
-import shutil
 import subprocess
 import warnings
 from collections.abc import Mapping
@@ -195,31 +193,6 @@ def cut_back(directory: str | Path, step: int) -> dict[str, int]:
             _replace(path, b"".join(line + b"\n" for line in kept))
             moved[name] = len(cut)
     return moved
-
-
-def publish(directory: str | Path, target: str | Path, pack: bool = False) -> Path:
-    """Copy a finished run's logs below ``target``: no adapter, only the first and the last sampled groups.
-
-    Args:
-        pack: write the JSON lines gzipped, a tenth of the size, for comparisons of many runs.
-    """
-    run, target = read_run(directory), Path(target) / Path(directory).name
-    if not run.finished:
-        raise ValueError(f"only a finished run is published. {directory} has no finished.json; run it to its end.")
-    target.mkdir(parents=True, exist_ok=True)
-    for name in ("config.json", "environment.json", "finished.json"):
-        shutil.copyfile(run.directory / name, target / name)
-    steps = [row["step"] for row in run.completions]
-    kept = [row for row in run.completions if row["step"] in (min(steps), max(steps))]
-    logs = {"train": run.train, "eval": run.eval, "completions": kept, "samples": run.samples}
-    for name, rows in logs.items():
-        if name == "samples" and not rows:
-            continue
-        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode("utf-8")
-        # Without its date, so that equal logs are equal files.
-        path, content = (f"{name}.jsonl.gz", gzip.compress(text, mtime=0)) if pack else (f"{name}.jsonl", text)
-        (target / path).write_bytes(content)
-    return target
 
 
 def environment(device: str = "cpu", **more: Any) -> dict[str, Any]:

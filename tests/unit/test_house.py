@@ -32,7 +32,7 @@ LEVELS = (
 # Rooms and modules that a laptop without torch must be able to import, and make every table and figure with.
 LIGHT_ROOMS = {"config", "rulebook", "analysis", "paper", "report", "sweep", "gpu_card", "gpu_pack"}
 LIGHT = {m for m in MODULES if m.split(".")[0] in LIGHT_ROOMS}
-LIGHT |= {"rewards", "train.data", "train.disk", "train.resume", "train.reuse", "train.runlog"}
+LIGHT |= {"rewards", "train.data", "train.disk", "train.publish", "train.resume", "train.reuse", "train.runlog"}
 LIGHT |= {"train.progress", "train.scales", "upstream.metrics"}
 LIGHT |= {"upstream.settings", "upstream.versions", "upstream.machine"}
 

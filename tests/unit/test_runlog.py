@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sa_ah_lib.config import preset
-from sa_ah_lib.train import runlog
+from sa_ah_lib.train import publish, runlog
 
 CONFIG = preset("micro-s", "sa-ah-grpo")
 ROOT = Path(__file__).parents[2]
@@ -225,7 +225,7 @@ def test_publish_copies_the_logs_and_the_first_and_last_samples(directory, tmp_p
     write_run(directory, **rows)
     (directory / "adapter").mkdir()
     (directory / "adapter" / "weights.safetensors").write_bytes(b"0")
-    target = runlog.publish(directory, tmp_path / "logs")
+    target = publish.publish(directory, tmp_path / "logs")
     assert target == tmp_path / "logs" / CONFIG.run_id
     run, source = runlog.read_run(target), runlog.read_run(directory)
     assert (run.config, run.environment, run.train, run.eval) == (
@@ -238,15 +238,15 @@ def test_publish_copies_the_logs_and_the_first_and_last_samples(directory, tmp_p
 def test_publishing_twice_gives_the_same_files(directory, tmp_path):
     """A second `publish` after a second demo must not append to the first."""
     write_run(directory, completions=completions(1, 15, 30))
-    first = {p.name: p.read_bytes() for p in runlog.publish(directory, tmp_path / "logs").iterdir()}
-    assert {p.name: p.read_bytes() for p in runlog.publish(directory, tmp_path / "logs").iterdir()} == first
+    first = {p.name: p.read_bytes() for p in publish.publish(directory, tmp_path / "logs").iterdir()}
+    assert {p.name: p.read_bytes() for p in publish.publish(directory, tmp_path / "logs").iterdir()} == first
 
 
 def test_an_unfinished_run_is_not_published(directory, tmp_path):
     """Half a curve in the repository would be read as the whole."""
     write_run(directory, finish=False)
     with pytest.raises(ValueError, match="only a finished run is published.*no finished.json"):
-        runlog.publish(directory, tmp_path / "logs")
+        publish.publish(directory, tmp_path / "logs")
     assert not (tmp_path / "logs").exists()
 
 
@@ -283,9 +283,9 @@ def test_packed_logs_are_read_as_plain_ones(directory, tmp_path):
     """Eighty runs of a comparison are published a tenth of their size; two packings must be the same bytes."""
     train, evals = [{"step": 1, "text": "é"}], evaluation(0, [True, False])
     write_run(directory, train=train, evals=evals, completions=completions(1, 2))
-    plain = runlog.read_run(runlog.publish(directory, tmp_path / "plain"))
-    packed = runlog.read_run(runlog.publish(directory, tmp_path / "packed", pack=True))
+    plain = runlog.read_run(publish.publish(directory, tmp_path / "plain"))
+    packed = runlog.read_run(publish.publish(directory, tmp_path / "packed", pack=True))
     assert (packed.train, packed.eval, packed.completions) == (plain.train, plain.eval, plain.completions)
     assert not (packed.directory / "eval.jsonl").exists()
-    again = runlog.publish(packed.directory, tmp_path / "again", pack=True)
+    again = publish.publish(packed.directory, tmp_path / "again", pack=True)
     assert (again / "eval.jsonl.gz").read_bytes() == (packed.directory / "eval.jsonl.gz").read_bytes()

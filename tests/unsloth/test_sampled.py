@@ -9,7 +9,7 @@ pytest.importorskip("unsloth")
 from sa_ah_lib.analysis.measures import METRICS
 from sa_ah_lib.config import preset
 from sa_ah_lib.rewards import answers_match, extract_answer, gold_answer
-from sa_ah_lib.train import data, models, runlog, sampled, training
+from sa_ah_lib.train import data, models, publish, runlog, sampled, training
 from sa_ah_lib.train.evaluation import generating, sample
 from sa_ah_lib.train.prompts import encode_prompts
 
@@ -32,7 +32,7 @@ def test_a_run_is_sampled_once_and_an_interrupted_evaluation_goes_on(run, monkey
     assert 0 < sum(row["correct"] for row in rows) < 5 * 16
     read = runlog.read_run(run.directory)
     assert METRICS["pass_at_16"].read(read) == sum(row["correct"] > 0 for row in rows) / 5
-    assert (runlog.publish(run.directory, tmp_path, pack=True) / "samples.jsonl.gz").is_file()
+    assert (publish.publish(run.directory, tmp_path, pack=True) / "samples.jsonl.gz").is_file()
     assert runlog.read_run(tmp_path / run.directory.name).samples == read.samples
     # Killed in the middle of a line, within a batch.
     lines = path.read_text().splitlines(keepends=True)
@@ -67,7 +67,7 @@ def test_samples_are_draws_of_the_trained_policy_at_temperature_1(run):
 
 def test_without_an_adapter_or_an_end_nothing_is_sampled(run, tmp_path):
     """The untouched model's answers under a trained run's name."""
-    published = runlog.publish(run.directory, tmp_path)
+    published = publish.publish(run.directory, tmp_path)
     with pytest.raises(ValueError, match="adapter, the trained model. Published logs have none"):
         sampled.evaluate_sampled(published)
     (published / "finished.json").unlink()
