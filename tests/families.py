@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from sa_ah_lib.analysis.results import Family, Result
+from sa_ah_lib.analysis.results import Family
 from sa_ah_lib.config import METHODS, preset
 from sa_ah_lib.report.schematic import token_weights
+from sa_ah_lib.train.run import Run
 from sa_ah_lib.train.runlog import RunLog, read_run
 
 METHOD_NAMES = ("grpo", "ah-grpo", "sa-ah-grpo")
@@ -81,7 +82,7 @@ def result(method="grpo", rates=(), scale="micro-s", base=None, answers=None, to
     config = preset(scale, method, alpha=alpha, eval_examples=total, **changes)
     counts = {30 * (i + 1): (round(rate * total), total) for i, rate in enumerate(rates)}
     train = rows or [{"step": step, "reward": float(reward)} for step, reward in enumerate(rewards, 1)]
-    return Result("measured", config, counts, base, train, answers or {})
+    return Run("measured", config, counts, base, train, answers or {})
 
 
 def family(*results):

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from sa_ah_lib.config import preset
-from sa_ah_lib.train.runlog import Run
+from sa_ah_lib.train.run import assemble
 
 PROBLEMS = 500
 
@@ -22,7 +22,8 @@ def made_run(method="grpo", seed=123, correct=400, spread=1.0, scale="micro-s", 
     rows = [{"step": step, "problem": k, "correct": k < n} for step, n in counts for k in range(PROBLEMS)]
     sampled = [{"problem": k, "n": 16, "correct": n, "problems": len(samples)} for k, n in enumerate(samples)]
     environment = {"data": {"source": "made up"}, "device": "cpu", "started": "2026-01-05T00:00:00+00:00"}
-    return Run(Path(config.run_id), config, environment, train, rows, [], True, sampled)
+    logs = {"train": train, "eval": rows, "completions": [], "samples": sampled}
+    return assemble(Path(config.run_id), config, environment, True, **logs)
 
 
 def family(method, corrects, spreads=None, **changes):

@@ -2,17 +2,17 @@
 
 import csv
 import json
-import math
 import warnings
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-
-from sa_ah_lib.analysis.results import Family, Result, families, peers
+from sa_ah_lib.analysis.results import Family, families, peers
 from sa_ah_lib.analysis.table import html_table
-from sa_ah_lib.config import preset
+from sa_ah_lib.config import RunConfig, preset
 from sa_ah_lib.train import publish
+from sa_ah_lib.train.run import Run, rows_by_step
 from sa_ah_lib.train.runlog import read_run
 from sa_ah_lib.train.scales import resolve_scale
 
@@ -21,25 +21,25 @@ from sa_ah_lib.train.scales import resolve_scale
 class Found:
     """What ``load`` read: results, and a message for everything that was left out or mended."""
 
-    results: list
-    messages: list
+    results: list[Run]
+    messages: list[str]
 
     @property
-    def families(self):
+    def families(self) -> list[Family]:
         return families(self.results)
 
-    def peers(self, config):
+    def peers(self, config: RunConfig) -> Family:
         """See ``results.peers``."""
         return peers(self.results, config)
 
-    def of_seed(self, seed):
+    def of_seed(self, seed: int) -> "Found":
         """The same without the runs of other seeds; a message counts them."""
         kept = [r for r in self.results if r.config.seed == seed or not r.config.steps]
         others = sorted({r.config.seed for r in self.results if r not in kept})
         note = [f"left out: runs of other seeds than {seed} ({', '.join(map(str, others))})"] if others else []
         return Found(kept, [*self.messages, *note])
 
-    def of_scale(self, scale):
+    def of_scale(self, scale: str) -> "Found":
         """The same without the runs of other scales; "all" keeps every scale, "auto" is that of ``resolve_scale``."""
         if scale == "all":
             return self
@@ -54,7 +54,7 @@ class Found:
         return html_table(["family", "what it is", "runs"], rows) + notes
 
 
-def load(*directories, foreign=()):
+def load(*directories: str | Path, foreign: Iterable[Mapping[str, Any]] = ()) -> Found:
     """Every finished run below ``directories``, those in archives of ``train.publish`` included, and foreign logs.
 
     Args:
@@ -77,9 +77,9 @@ def load(*directories, foreign=()):
     return Found(results, messages)
 
 
-def family(runs):
-    """``runlog.Run`` objects of one family, as a ``results.Family``."""
-    return Family(tuple(from_run(run) for run in runs))
+def family(runs: Iterable[Run]) -> Family:
+    """Runs of one family, as a ``results.Family``."""
+    return Family(tuple(runs))
 
 
 def _run_directories(directory, messages):
@@ -112,61 +112,8 @@ def _from_run_directory(directory, messages):
     if not run.finished:
         messages.append(f"left out {directory}: the run is not finished (no finished.json)")
         return []
-    return [from_run(run, messages)]
-
-
-def from_run(run, messages=None):
-    """A ``runlog.Run`` as a ``Result``; later lines of a step win over earlier ones, each with a message."""
-    messages = [] if messages is None else messages
-    train = _rows_by_step(run.train, run.directory / "train.jsonl", messages)
-    answers = _answers(run.eval, run.directory / "eval.jsonl", messages)
-    counts = {step: (int(right.sum()), len(right)) for step, right in answers.items()}
-    base = counts.pop(0, None)
-    rollouts = _rollouts(run.completions, run.directory / "completions.jsonl", messages)
-    environment = run.environment
-    origin = {
-        "data": environment.get("data", {}).get("source", run.config.dataset),
-        "data_sha256": environment.get("data", {}).get("sha256"),
-        "device": environment.get("device", "unknown device"),
-        "date": environment.get("started", "unknown date").split("T")[0],
-        "parameters": environment.get("parameters"),
-    }
-    return Result(
-        "measured", run.config, counts, base[0] / base[1] if base else None, train, answers, rollouts,
-        origin=origin, directory=run.directory, eval=run.eval, samples=run.samples,
-    )  # fmt: skip
-
-
-def _rows_by_step(rows, path, messages):
-    kept, not_finite = {}, []
-    for line, row in enumerate(rows, 1):
-        if not isinstance(row.get("step"), int):
-            messages.append(f"{path}, line {line}: expected an integer step. Got {row.get('step')!r}; line left out.")
-            continue
-        if row["step"] in kept:
-            messages.append(f"{path}, line {line}: step {row['step']} again; this later line is used.")
-        values = {k: v for k, v in row.items() if not isinstance(v, float) or math.isfinite(v)}
-        if values.get("reward") is None:
-            not_finite.append(line)
-        kept[row["step"]] = values
-    if not_finite:
-        messages.append(f"{path}, line {_listed(not_finite)}: no finite reward; left out of the reward curve.")
-    return [kept[step] for step in sorted(kept)]
-
-
-def _answers(rows, path, messages):
-    kept = {}
-    for line, row in enumerate(rows, 1):
-        got = {key: row.get(key) for key in ("step", "problem", "correct")}
-        if None in got.values() or not isinstance(got["step"], int):
-            messages.append(f"{path}, line {line}: expected step, problem and correct. Got {got}; line left out.")
-            continue
-        answers = kept.setdefault(row["step"], {})
-        if row["problem"] in answers:
-            where = f"{path}, line {line}: step {row['step']}, problem {row['problem']}"
-            messages.append(f"{where} again; this later line is used.")
-        answers[row["problem"]] = bool(row["correct"])
-    return {step: np.array([kept[step][p] for p in sorted(kept[step])], dtype=bool) for step in sorted(kept)}
+    rollouts = _rollouts(run.completions, directory / "completions.jsonl", messages)
+    return [replace(run, completions=rollouts)]
 
 
 def _rollouts(rows, path, messages):
@@ -194,9 +141,12 @@ def _from_foreign(entry, messages):
     scored = {row["step"]: row["pass_at_1"] for row in rows if row.get("pass_at_1") is not None}
     counts = {step: _count(rate, config.eval_examples, path, step, messages) for step, rate in sorted(scored.items())}
     base = counts.pop(0, None)
-    train = [row for row in _rows_by_step(steps, path, messages if path.suffix != ".csv" else []) if row["step"]]
-    origin = {"data": config.dataset, "device": "foreign log", "date": path.name}
-    return Result("measured", config, counts, base[0] / base[1] if base else None, train, origin=origin)
+    with warnings.catch_warnings():
+        if path.suffix == ".csv":  # one line may hold Pass@1 alone
+            warnings.simplefilter("ignore")
+        train = [row for row in rows_by_step(steps, path) if row["step"]]
+    environment = {"data": {"source": config.dataset}, "device": "foreign log", "started": path.name}
+    return Run("measured", config, counts, base[0] / base[1] if base else None, train, environment=environment)
 
 
 def _count(rate, total, path, step, messages):
@@ -229,7 +179,3 @@ def _read_csv(path):
             except (ValueError, TypeError) as error:
                 raise ValueError(f"{path}, line {reader.line_num}: expected numbers. Got {row} ({error}).") from error
     return rows
-
-
-def _listed(lines, most=5):
-    return ", ".join(map(str, lines[:most])) + (f" and {len(lines) - most} more" if len(lines) > most else "")

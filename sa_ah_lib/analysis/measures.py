@@ -57,11 +57,8 @@ def final_answers(run: Any) -> np.ndarray | None:
 
 def learning_curve(run: Any) -> tuple[np.ndarray, np.ndarray]:
     """(steps, greedy Pass@1 at each) of every evaluation, step 0 included where it was made."""
-    rates = {step: float(np.mean(right)) for step, right in run.answers.items()}
-    if not rates:
-        rates = {step: correct / total for step, (correct, total) in run.pass_at_1.items()}
-    base = getattr(run, "base", None)
-    rates = rates if base is None else {0: base, **rates}
+    rates = {step: correct / total for step, (correct, total) in run.pass_at_1.items()}
+    rates = rates if run.base is None else {0: run.base, **rates}
     return np.array(sorted(rates)), np.array([rates[step] for step in sorted(rates)])
 
 

@@ -1,16 +1,17 @@
-"""What tables and figures need of a run, the same for the paper's printed numbers and for logs. Needs no torch.
+"""What tables and figures need of runs, the same for the paper's printed numbers and for logs. Needs no torch.
 
-A ``Family`` holds the results of one source and one model that differ in method, alpha and length alone.
+A ``Family`` holds the runs of one source and one model that differ in method, alpha and length alone.
 """
 
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 
 from sa_ah_lib.analysis.rounding import ESTIMATED, rounded_to
 from sa_ah_lib.analysis.stats import second_half
 from sa_ah_lib.config import CONTROLS, METHOD_FIELDS, METHODS, RunConfig
+from sa_ah_lib.train.run import MissingData, Run
 
 FAMILY_FREE = (*METHOD_FIELDS, "steps", "eval_batch_size", "save_every")
 """Fields in which the members of one family may differ."""
@@ -19,124 +20,51 @@ LARGE_SCALES = ("micro-l", "qwen2.5-3b")
 """The scales in the place of the paper's 3B model; the others stand in for its 1.5B model."""
 
 
-class MissingData(Exception):
-    """A table or figure asked for what its source does not have; the message says what."""
+@rounded_to(ESTIMATED)
+def variance(run: Run) -> float | None:
+    """Variance of the mean reward over the second half of the steps (Table 2), or None."""
+    rewards = run.curve("reward")[1]
+    if run.source == "paper" or len(rewards) < 4:
+        return run.printed.get("variance")
+    return float(np.var(second_half(rewards)))
 
 
-@dataclass(frozen=True)
-class Result:
-    """One run: its configuration, Pass@1 counts, logged rows, and per-problem answers where they are known.
-
-    Attributes:
-        source: "paper" or "measured".
-        pass_at_1: {step: (correct, problems)} of the trained checkpoints, ascending.
-        base: zero-shot Pass@1, or None.
-        train: one dict a logged step, with the keys of ``train.jsonl``; steps ascending, each once.
-        answers: {step: (N,) booleans in problem order}, step 0 included; empty where only totals are known.
-        completions: sampled rollouts, rows of ``completions.jsonl``.
-        eval: rows of ``eval.jsonl``. samples: rows of ``samples.jsonl``.
-        printed: the paper's run-level numbers, not recomputed: "variance" and "kl", and the texts of Table 2's cells
-            "base", "final" and "peak".
-        origin: what a caption says beside the model: data, device, dates.
-        directory: the run directory, or None.
-    """
-
-    source: str
-    config: RunConfig
-    pass_at_1: dict
-    base: float | None = None
-    train: list = field(default_factory=list, repr=False)
-    answers: dict = field(default_factory=dict, repr=False)
-    completions: list = field(default_factory=list, repr=False)
-    eval: list = field(default_factory=list, repr=False)
-    samples: list = field(default_factory=list, repr=False)
-    printed: dict = field(default_factory=dict)
-    origin: dict = field(default_factory=dict)
-    directory: Path | None = None
-
-    def curve(self, key):
-        """(steps, values) of one logged key as arrays, without the steps that lack it."""
-        rows = [row for row in self.train if row.get(key) is not None]
-        return np.array([row["step"] for row in rows], dtype=int), np.array([row[key] for row in rows], dtype=float)
-
-    @property
-    def last(self):
-        """The last evaluated step."""
-        self._need_checkpoints()
-        return max(self.pass_at_1)
-
-    @property
-    def environment(self):
-        """Data, device and start, with the keys of ``environment.json``."""
-        started = self.origin.get("date", "unknown date")
-        return {"data": {"source": self.origin.get("data")}, "device": self.origin.get("device"), "started": started}
-
-    @property
-    def final(self):
-        """(correct, problems) at the last checkpoint."""
-        return self.pass_at_1[self.last]
-
-    @property
-    def best(self):
-        """The step of the best checkpoint, the first of equals."""
-        self._need_checkpoints()
-        return max(self.pass_at_1, key=lambda step: self.pass_at_1[step][0] / self.pass_at_1[step][1])
-
-    @property
-    def peak(self):
-        """(correct, problems) at the best checkpoint."""
-        return self.pass_at_1[self.best]
-
-    @property
-    @rounded_to(ESTIMATED)
-    def variance(self):
-        """Variance of the mean reward over the second half of the steps (Table 2), or None."""
-        rewards = self.curve("reward")[1]
-        if self.source == "paper" or len(rewards) < 4:
-            return self.printed.get("variance")
-        return float(np.var(second_half(rewards)))
-
-    @property
-    @rounded_to(ESTIMATED)
-    def mean_kl(self):
-        """Mean over steps of the per-token KL (nats), or None."""
-        divergence = self.curve("kl")[1]
-        if self.source == "paper" or not len(divergence):
-            return self.printed.get("kl")
-        return float(divergence.mean())
-
-    def _need_checkpoints(self):
-        if not self.pass_at_1:
-            raise MissingData(f"no evaluated checkpoint of {self.config.method} (alpha {self.config.alpha:g})")
+@rounded_to(ESTIMATED)
+def mean_kl(run: Run) -> float | None:
+    """Mean over steps of the per-token KL (nats), or None."""
+    divergence = run.curve("kl")[1]
+    if run.source == "paper" or not len(divergence):
+        return run.printed.get("kl")
+    return float(divergence.mean())
 
 
 @dataclass(frozen=True)
 class Family:
     """The results of one source, model, data set and seed."""
 
-    results: tuple
+    results: tuple[Run, ...]
     suffix: str = ""
 
     @property
-    def source(self):
+    def source(self) -> str:
         return self.results[0].source
 
     @property
-    def scale(self):
+    def scale(self) -> str:
         return self.results[0].config.scale
 
     @property
-    def is_large(self):
+    def is_large(self) -> bool:
         """Whether the model stands in the place of the paper's 3B one."""
         return self.scale in LARGE_SCALES
 
     @property
-    def name(self):
+    def name(self) -> str:
         """Directory-safe name, unique among the families that were loaded together."""
         return (f"paper-{self.scale}" if self.source == "paper" else self.scale) + self.suffix
 
     @property
-    def model(self):
+    def model(self) -> str:
         """The model as a caption names it."""
         model = self.results[0].config.model
         if model.startswith("Qwen/Qwen2.5-"):
@@ -145,7 +73,7 @@ class Family:
         return self.scale + (f" ({parameters / 1e6:.3g}M parameters)" if parameters else "")
 
     @property
-    def methods(self):
+    def methods(self) -> dict[str, Run]:
         """{method: result} of the paper's methods at their own alpha, in its order; controls are notebook 06's."""
         found = {}
         for method in [name for name in METHODS if name not in CONTROLS]:
@@ -156,7 +84,7 @@ class Family:
         return found
 
     @property
-    def alphas(self):
+    def alphas(self) -> dict[float, Run]:
         """{alpha: result} of AH-GRPO at GRPO's length, or else at its longest; GRPO stands for 0; ascending."""
         members = self._swept
         lengths = [r.config.steps for r in members if not r.config.alpha] or [r.config.steps for r in members]
@@ -164,7 +92,7 @@ class Family:
         return {r.config.alpha: r for r in sorted(alike, key=lambda r: r.config.alpha)}
 
     @property
-    def other_lengths(self):
+    def other_lengths(self) -> list[Run]:
         """Results of AH-GRPO that ``alphas`` leaves out, because a shorter run's schedule ends elsewhere."""
         alike = self.alphas.values()
         return [r for r in self._swept if all(r is not other for other in alike)]
@@ -179,7 +107,7 @@ class Family:
         return [r for r in self.results if r.config.has_own_rule]
 
     @property
-    def sweep(self):
+    def sweep(self) -> dict[float, Run]:
         """The evaluated runs of ``alphas``.
 
         Raises:
@@ -191,17 +119,17 @@ class Family:
         return evaluated
 
     @property
-    def base(self):
+    def base(self) -> float | None:
         """Zero-shot Pass@1 of the family's model, or None."""
         return next((r.base for r in self.results if r.base is not None), None)
 
     @property
-    def problems(self):
+    def problems(self) -> int:
         """How many problems an evaluation has."""
         return self.results[0].config.eval_examples
 
     @property
-    def caption(self):
+    def caption(self) -> str:
         """Source, model, data, seed, device and dates: what a picture says of itself."""
         first = self.results[0]
         days = sorted({day for r in self.results for day in [r.origin.get("date")] if day})
@@ -210,7 +138,7 @@ class Family:
         parts = [f"{self.model} on {data}", f"seed {first.config.seed}", first.origin.get("device", ""), span]
         return f"{self.source}: " + ", ".join(part for part in parts if part)
 
-    def method(self, name):
+    def method(self, name: str) -> Run:
         """The result of one method.
 
         Raises:
@@ -221,7 +149,7 @@ class Family:
         return self.methods[name]
 
 
-def families(results):
+def families(results: Iterable[Run]) -> list[Family]:
     """Group results into families: by source and problems, then by every field that is not a method's own.
 
     Larger families come first. Of two runs of one method, alpha and rule, that of the method's own length (Section
@@ -248,7 +176,7 @@ def families(results):
     ]
 
 
-def peers(results, config):
+def peers(results: Iterable[Run], config: RunConfig) -> Family:
     """The family of the runs to compare with ``config``: another method or alpha, everything else alike.
 
     Where the run itself is among ``results``, those on other problems than its own are left out.

@@ -14,9 +14,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from sa_ah_lib.analysis.loading import from_run
-from sa_ah_lib.analysis.results import Result
 from sa_ah_lib.config import RunConfig
+from sa_ah_lib.train.run import Run
 from sa_ah_lib.train.runlog import read_run
 
 Job = tuple[RunConfig, str | Path]
@@ -31,7 +30,7 @@ def directory(path: str | Path, runs: str | Path) -> Path:
 
 def train(
     jobs: Sequence[tuple[RunConfig, str | Path]], rule_file: str | Path | None = None, workers: int = 2
-) -> list[Result]:
+) -> list[Run]:
     """Train runs, ``workers`` at a time, each on one core, with one bar over all steps.
 
     A run that was stopped goes on from its checkpoint. What a run prints is in ``output.log`` beside it.
@@ -68,7 +67,7 @@ def train(
             pool.shutdown(cancel_futures=True)
     for job in pending:
         job.result()
-    return [from_run(read_run(Path(parent) / config.run_id)) for config, parent in jobs]
+    return [read_run(Path(parent) / config.run_id) for config, parent in jobs]
 
 
 def _one(values: dict[str, Any], parent: str, rule_file: str | None) -> None:

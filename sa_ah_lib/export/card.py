@@ -8,7 +8,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from sa_ah_lib.analysis.stats import wilson_interval
 from sa_ah_lib.config import METHOD_LABELS
-from sa_ah_lib.train.runlog import Run
+from sa_ah_lib.train.run import Run
 
 TEMPLATE = """---
 {{ card_data }}
@@ -50,7 +50,7 @@ def write(run: Run, directory: Path, form: str, verified: str) -> ModelCard:
     """Write ``README.md`` into an export's directory.
 
     Args:
-        run: a ``runlog.Run``.
+        run: a ``run.Run``.
         form: the export's format, a word.
         verified: one sentence on how the files were checked, with its numbers.
 
@@ -61,7 +61,7 @@ def write(run: Run, directory: Path, form: str, verified: str) -> ModelCard:
     data = environment.get("data", {})
     scores = [
         [step, f"{right}/{total}", f"{right / total:.3f}", "[{:.3f}, {:.3f}]".format(*wilson_interval(right, total))]
-        for step, (right, total) in run.pass_at_1.items()
+        for step, (right, total) in run.evaluations.items()
     ]
     # A template variable each; jinja would take a dataclass of its own for metadata only.
     card = ModelCard.from_template(
@@ -77,7 +77,7 @@ def write(run: Run, directory: Path, form: str, verified: str) -> ModelCard:
 
 
 def _metadata(run):
-    config, scores = run.config, run.pass_at_1
+    config, scores = run.config, run.evaluations
     results = []
     if scores:
         right, total = scores[max(scores)]

@@ -24,7 +24,7 @@ from sa_ah_lib.export.reload import next_tokens, reloaded_next_tokens
 from sa_ah_lib.train import data
 from sa_ah_lib.train.evaluation import generating, greedy
 from sa_ah_lib.train.prompts import encode_prompts
-from sa_ah_lib.train.runlog import Run
+from sa_ah_lib.train.run import Run
 from sa_ah_lib.upstream.hooks import REFERENCE
 
 FORMATS = ("adapter", "merged_16bit", "gguf")
@@ -51,7 +51,7 @@ def export(
     """Export a trained run's model; with no formats, nothing is loaded and nothing is done.
 
     Args:
-        run: a finished ``runlog.Run`` with its adapter.
+        run: a finished ``run.Run`` with its adapter.
         formats: any of ``FORMATS``. The adapter is there already: it is checked and gets its model card.
         push_to: "" or a hub id, "name/model". Each format goes to a private repository of its own,
             "name/model-<format>", after it was checked.

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sa_ah_lib.analysis import stats
-from sa_ah_lib.analysis.results import MissingData
+from sa_ah_lib.analysis.results import MissingData, variance
 from sa_ah_lib.paper.printed import RAW_BASE
 
 SUPPORTED, NOT_SUPPORTED, UNDECIDABLE = "supported", "not supported", "undecidable"
@@ -136,9 +136,9 @@ def _same_peak(first, second):
 def _lower_variance(method, than):
     def judge_family(family):
         a, b = family.method(method), family.method(than)
-        if a.variance is None or b.variance is None:
+        if variance(a) is None or variance(b) is None:
             raise MissingData(f"training variances of {family.model}")
-        ratio = b.variance / max(a.variance, 1e-12)
+        ratio = variance(b) / max(variance(a), 1e-12)
         said = f"{family.model}: {_name(b)} / {_name(a)} = {ratio:.2f}"
         if family.source == "paper":
             word = NOT_SUPPORTED if ratio <= 1 else UNDECIDABLE

@@ -3,11 +3,12 @@
 Counts are exact where the paper's Pass@1 is one: 0.852 of 500 is 426. Known slips (``audit``) are kept.
 """
 
-from sa_ah_lib.analysis.results import Family, Result
+from sa_ah_lib.analysis.results import Family
 from sa_ah_lib.config import METHODS, preset
+from sa_ah_lib.train.run import Run
 
 CITATION = "arXiv:2606.05434v1"
-ORIGIN = {"data": "GSM8K", "device": "A100-40GB", "date": f"{CITATION}, 2026-06-03"}
+ENVIRONMENT = {"data": {"source": "GSM8K"}, "device": "A100-40GB", "started": f"{CITATION}, 2026-06-03"}
 LARGE, SMALL = "qwen2.5-3b", "qwen2.5-1.5b"
 PROBLEMS = 500
 STEPS = (30, 60, 90, 120, 150, 180)
@@ -103,14 +104,14 @@ def _result(scale, method, alpha):
     steps = 180 if method == "sa-ah-grpo" else 150
     rates = CHECKPOINTS[scale, method, alpha]
     rows = DIAGNOSTICS[scale] if method == "sa-ah-grpo" else []
-    return Result(
+    return Run(
         "paper",
         preset(scale, method, alpha=alpha, steps=steps),
         {step: (round(rate * PROBLEMS), PROBLEMS) for step, rate in zip(STEPS, rates, strict=False)},
         BASE[scale],
         [dict(zip(_COLUMNS, row, strict=True)) for row in rows],
         printed=_printed(scale, method) if alpha == METHODS[method]["alpha"] else {},
-        origin=ORIGIN,
+        environment=ENVIRONMENT,
     )
 
 

@@ -32,7 +32,7 @@ def pass_at_1_table(*runs):
     """One row per run and checkpoint: correct, Pass@1, the paper's Wald interval, and Wilson's."""
     rows = []
     for run in runs:
-        for step, (correct, total) in run.pass_at_1.items():
+        for step, (correct, total) in run.evaluations.items():
             intervals = ["[{:.3f}, {:.3f}]".format(*f(correct, total)) for f in (wald_interval, wilson_interval)]
             name = f"{METHOD_LABELS[run.config.method]}, α = {run.config.alpha:g}"
             rows.append([name, step, f"{correct}/{total}", f"{correct / total:.3f}", *intervals])
@@ -45,7 +45,7 @@ def diagnostics_table(run):
         "reward", "reward_std", "kl", "sa_ah/entropy", "sa_ah/weight", "sa_ah/weight_negative",
         "sa_ah/negative_fraction", "completions/mean_length", "grad_norm", "sa_ah/effective_horizon",
     )]  # fmt: skip
-    steps = {step for step in run.pass_at_1 if step} | ({run.train[0]["step"]} if run.train else set())
+    steps = set(run.pass_at_1) | ({run.train[0]["step"]} if run.train else set())
     shown = [row for row in run.train if row["step"] in steps]
     rows = [[row["step"], *(metric.written(row.get(metric.key)) for metric in columns)] for row in shown]
     return html_table(["step", *(metric.column for metric in columns)], rows)
@@ -56,7 +56,7 @@ def before_and_after(run, count=3):
 
     Of a run without training, its one answer to each.
     """
-    steps = sorted(run.pass_at_1)
+    steps = sorted(run.evaluations)
     first, last = ({r["problem"]: r for r in run.eval if r["step"] == step} for step in (steps[0], steps[-1]))
     shown = {steps[0]: first, steps[-1]: last}
     blocks = []

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sa_ah_lib.analysis.results import MissingData
+from sa_ah_lib.analysis.results import MissingData, variance
 from sa_ah_lib.analysis.rounding import DRAWN, rounded_to
 from sa_ah_lib.analysis.stats import wald_interval, wilson_interval
 from sa_ah_lib.config import METHODS
@@ -74,7 +74,7 @@ def running(values, window):
 def _rewards(family, results):
     rows = []
     for result in results:
-        head = {"method": result.config.method, "alpha": result.config.alpha, "train_variance": result.variance}
+        head = {"method": result.config.method, "alpha": result.config.alpha, "train_variance": variance(result)}
         spread = dict(zip(*result.curve("reward_std"), strict=True))
         steps, means = result.curve("reward")
         points = [

@@ -4,7 +4,7 @@ Each function takes one source's families and gives a ``Table``; what the source
 """
 
 from sa_ah_lib.analysis import stats
-from sa_ah_lib.analysis.results import MissingData
+from sa_ah_lib.analysis.results import MissingData, mean_kl, variance
 from sa_ah_lib.analysis.table import DASH, PLUS_MINUS, Table
 from sa_ah_lib.config import METHOD_LABELS, RunConfig
 from sa_ah_lib.paper.claims import compare
@@ -52,12 +52,12 @@ def summary(families):
             rows.append([model, METHOD_LABELS["zero-shot"], DASH, DASH, base, DASH, DASH, DASH])
         for method, result in family.methods.items():
             rates = [_final_or_peak(result, name) for name in ("final", "peak")]
-            variance, divergence = _number(result.variance, ".4f"), _number(result.mean_kl, ".5f")
+            numbers = _number(variance(result), ".4f"), _number(mean_kl(result), ".5f")
             alpha, steps = f"{result.config.alpha:.1f}", str(result.config.steps)
             if family.source == "paper":
                 printed_bold = enumerate(("final", "peak"), start=header.index("Pass@1 final"))
                 bold += [(len(rows), i) for i, which in printed_bold if (family.scale, method, which) in BOLD]
-            rows.append([model, METHOD_LABELS[method], alpha, steps, *rates, variance, divergence])
+            rows.append([model, METHOD_LABELS[method], alpha, steps, *rates, *numbers])
     if not rows:
         raise MissingData("no run at all")
     notes = [

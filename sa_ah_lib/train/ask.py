@@ -47,7 +47,7 @@ def ask(run: Any, question: str = "", answer: str = "") -> Answer:
     """Load the run's trained model and let it answer one question, greedily, as in evaluation.
 
     Args:
-        run: a finished ``runlog.Run``; one without an adapter (zero-shot, published logs) asks the untouched model.
+        run: a finished ``run.Run``; one without an adapter (zero-shot, published logs) asks the untouched model.
         question: any text; "" is the first evaluation problem, with its own answer.
         answer: the right number, as a number or text; "" where it is not known.
 

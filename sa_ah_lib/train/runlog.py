@@ -14,13 +14,12 @@ import platform
 import subprocess
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from sa_ah_lib.config import RunConfig
+from sa_ah_lib.train.run import Run, assemble
 
 LOGS = ("train", "eval", "completions")
 PACKAGES = ("unsloth", "unsloth_zoo", "torch", "transformers", "trl", "peft", "datasets", "accelerate", "reasoning-gym")
@@ -68,42 +67,6 @@ class RunLog:
             file.close()
 
 
-@dataclass(frozen=True)
-class Run:
-    """One run as read from its files: rows are dicts, in file order."""
-
-    directory: Path
-    config: RunConfig
-    environment: dict
-    train: list
-    eval: list
-    completions: list
-    finished: bool
-    samples: list = field(default_factory=list)
-
-    @property
-    def pass_at_1(self) -> dict[int, tuple[int, int]]:
-        """{step: (correct, problems)} from the per-problem evaluation rows."""
-        counts = {}
-        for row in self.eval:
-            correct, total = counts.get(row["step"], (0, 0))
-            counts[row["step"]] = (correct + bool(row["correct"]), total + 1)
-        return dict(sorted(counts.items()))
-
-    @cached_property
-    def answers(self) -> dict[int, list[bool]]:
-        """{step: list of booleans in problem order} from the per-problem evaluation rows, step 0 included."""
-        found = {}
-        for row in sorted(self.eval, key=lambda row: (row["step"], row["problem"])):
-            found.setdefault(row["step"], []).append(bool(row["correct"]))
-        return found
-
-    def curve(self, key: str) -> tuple[list[int], list[Any]]:
-        """(steps, values) of one key of train.jsonl, without the rows that lack it."""
-        rows = [row for row in self.train if row.get(key) is not None]
-        return [row["step"] for row in rows], [row[key] for row in rows]
-
-
 def read_run(directory: str | Path) -> Run:
     """Read a run directory; a torn last line is dropped with a warning, any other bad line is an error.
 
@@ -113,14 +76,11 @@ def read_run(directory: str | Path) -> Run:
     directory = Path(directory)
     if not (directory / "config.json").is_file():
         raise FileNotFoundError(f"expected a run directory with config.json. Got {directory}, which has none.")
-    return Run(
-        directory,
-        _read_config(directory / "config.json"),
-        read_environment(directory),
-        *(read_jsonl(directory / f"{name}.jsonl") for name in LOGS),
-        finished=is_finished(directory),
-        samples=read_jsonl(directory / "samples.jsonl"),
-    )
+    config, logs = _read_config(directory / "config.json"), (*LOGS, "samples")
+    return assemble(
+        directory, config, read_environment(directory), is_finished(directory),
+        **{name: read_jsonl(directory / f"{name}.jsonl") for name in logs},
+    )  # fmt: skip
 
 
 def read_environment(directory: str | Path) -> dict[str, Any]:

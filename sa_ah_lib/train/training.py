@@ -22,6 +22,7 @@ from sa_ah_lib.config import RunConfig, preset
 from sa_ah_lib.train.callback import RunLogCallback, evaluate_together
 from sa_ah_lib.train.evaluation import pass_at_1
 from sa_ah_lib.train.progress import Progress
+from sa_ah_lib.train.run import Run
 from sa_ah_lib.train.restore import RestoreCallback
 from sa_ah_lib.train.scales import resolve_scale
 from sa_ah_lib.train.shipped import WARM_STARTS
@@ -42,7 +43,7 @@ def run(
     data_dir: str | Path | None = None,
     progress: Any = True,
     report_to: Any = None,
-) -> runlog.Run:
+) -> Run:
     """Do one run, go on with it where it was interrupted, or return it if it was finished on the same problems.
 
     An unfinished run goes on from its newest usable checkpoint and then gives the logs of an unbroken one; the lines
@@ -59,7 +60,7 @@ def run(
             reads the variable SA_AH_REPORT_TO, and where that is unset, nobody. It decides nothing of the run.
 
     Returns:
-        The ``runlog.Run`` read back from its files.
+        The ``run.Run`` read back from its files.
 
     Raises:
         OSError: ``runs_dir`` cannot be written, or its disk is too full for the run; said before training.
@@ -248,7 +249,7 @@ def _environment(splits):
 
 def _summary(directory, environment, seconds):
     """Of a resumed run, ``seconds`` are those of its last session."""
-    scores = {step: correct / total for step, (correct, total) in runlog.read_run(directory).pass_at_1.items()}
+    scores = {step: correct / total for step, (correct, total) in runlog.read_run(directory).evaluations.items()}
     return {
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),

@@ -10,7 +10,6 @@ import torch
 from families import write_run
 
 from sa_ah_lib import rulebook
-from sa_ah_lib.analysis import loading
 from sa_ah_lib.config import preset
 from sa_ah_lib.enter import __main__ as command
 from sa_ah_lib.enter import replay, rule_file, runs
@@ -246,7 +245,7 @@ def test_only_missing_runs_are_trained_and_the_row_stands_beside_grpos(written, 
     def train(jobs, file, workers):
         assert file == str(path)
         trained.extend(config for config, _ in jobs)
-        return [loading.from_run(write_run(parent, config)) for config, parent in jobs]
+        return [write_run(parent, config) for config, parent in jobs]
 
     monkeypatch.setattr(runs, "train", train)
     monkeypatch.setattr(replay, "groups", lambda *_: REPLAYED)

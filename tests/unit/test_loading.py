@@ -45,9 +45,10 @@ def test_a_run_is_read_with_all_its_numbers(tmp_path, run):
     result = only(found)
     assert found.messages == [] and result.source == "measured" and result.config == GRPO
     assert {0: result.base, **result.pass_at_1}.keys() == {0, 30, 60, 90, 120, 150} and len(result.train) == 150
-    assert result.base == run.pass_at_1[0][0] / PROBLEMS and 0 not in result.pass_at_1
-    assert result.pass_at_1 == {step: counts for step, counts in run.pass_at_1.items() if step}
-    assert result.answers[0].sum() == run.pass_at_1[0][0] and result.answers[30].dtype == bool
+    right = {step: sum(row["correct"] for row in run.eval if row["step"] == step) for step in range(0, 151, 30)}
+    assert result.evaluations == {step: (count, PROBLEMS) for step, count in right.items()}
+    assert result.base == right[0] / PROBLEMS and 0 not in result.pass_at_1
+    assert result.answers[0].sum() == right[0] and result.answers[30].dtype == bool
     told = {"data": "made up", "device": "some CPU", "date": "2026-01-05", "parameters": 1_050_000}
     assert result.origin == {**told, "data_sha256": None}
     steps, rewards = result.curve("reward")
@@ -130,7 +131,7 @@ def test_a_reward_that_is_no_number_is_left_out_of_the_curve(tmp_path, run, writ
     ]
     steps, rewards = only(found).curve("reward")
     assert len(steps) == 148 and 5 not in steps and np.isfinite(rewards).all()
-    assert math.isfinite(only(found).variance) and len(only(found).curve("kl")[0]) == 150
+    assert math.isfinite(results.variance(only(found))) and len(only(found).curve("kl")[0]) == 150
 
 
 def test_a_step_that_is_no_integer_is_named(tmp_path, run):
@@ -302,8 +303,9 @@ def test_variance_and_kl_by_hand():
     """Table 2's columns: population variance of the second half, mean over all steps."""
     rows = [{"step": i + 1, "reward": r, "kl": 0.1 * i} for i, r in enumerate([50.0, -9.0, 1.0, 3.0, 5.0])]
     made = result("grpo", rows=rows)
-    assert made.variance == pytest.approx(8 / 3) and made.mean_kl == pytest.approx(0.2)
-    assert result("grpo", rewards=[1, 2, 3]).variance is None and result("grpo").mean_kl is None
+    assert results.variance(made) == pytest.approx(8 / 3) and results.mean_kl(made) == pytest.approx(0.2)
+    assert results.variance(result("grpo", rewards=[1, 2, 3])) is None
+    assert results.mean_kl(result("grpo")) is None
 
 
 # --- foreign logs ----------------------------------------------------------------------------------------------------
@@ -389,7 +391,7 @@ def test_trl_s_trainer_state_is_read(foreign):
     found = foreign(state(HISTORY), "trainer_state.json")
     result = only(found)
     assert found.messages == [] and result.config == preset("qwen2.5-1.5b", "grpo", steps=3)
-    assert result.curve("reward")[1].tolist() == [2.5, 3.5, 4.5] and result.mean_kl == pytest.approx(0.002)
+    assert result.curve("reward")[1].tolist() == [2.5, 3.5, 4.5] and results.mean_kl(result) == pytest.approx(0.002)
     assert result.curve("completions/mean_length")[0].tolist() == [1, 2, 3]
     assert result.pass_at_1 == {} and result.base is None and result.source == "measured"
     assert "trainer_state.json" in found.families[0].caption and "foreign log" in found.families[0].caption

@@ -10,7 +10,7 @@ import pytest
 from families import write_protocol
 from made_runs import family
 
-from sa_ah_lib.analysis import comparison, loading, seeds, stats
+from sa_ah_lib.analysis import comparison, loading, results, seeds, stats
 from sa_ah_lib.analysis.results import MissingData
 from sa_ah_lib.analysis.rounding import DRAWN, ESTIMATED, rounded
 from sa_ah_lib.paper import printed
@@ -95,6 +95,6 @@ def test_statistics_are_rounded(measured):
         stats.minimal_detectable_difference(0.7, 90), stats.expected_peak(0.7, 90, 4),
         stats.corrected_peak(answers), stats.training_variance(rewards), stats.half_ratio(rewards, rewards[::-1]),
         stats.trend(range(60), rewards), stats.variance_split(rewards, rewards**2, rewards**2, 4, 4),
-        result.variance, result.mean_kl,
+        results.variance(result), results.mean_kl(result),
     ):  # fmt: skip
         assert made == rounded(made, ESTIMATED)

@@ -121,15 +121,15 @@ def test_pass_at_1_counts_problems_by_step(directory):
     """The headline number: right answers over all problems, checkpoints in order whatever the file's order."""
     rows = evaluation(30, [True, True, False]) + evaluation(0, [False, True, False])
     run = runlog.read_run(write_run(directory, evals=rows))
-    assert list(run.pass_at_1.items()) == [(0, (1, 3)), (30, (2, 3))]
+    assert list(run.evaluations.items()) == [(0, (1, 3)), (30, (2, 3))] and run.pass_at_1 == {30: (2, 3)}
 
 
 def test_a_curve_skips_the_rows_that_lack_its_key(directory):
     """A null (NaN) drawn as 0 would look like a collapse."""
     train = [{"step": 1, "kl": 0.0}, {"step": 2}, {"step": 3, "kl": float("nan")}, {"step": 4, "kl": 0.2}]
     run = runlog.read_run(write_run(directory, train=train))
-    assert run.curve("kl") == ([1, 4], [0.0, 0.2])
-    assert run.curve("absent") == ([], [])
+    assert [values.tolist() for values in run.curve("kl")] == [[1, 4], [0.0, 0.2]]
+    assert [values.tolist() for values in run.curve("absent")] == [[], []]
 
 
 def test_set_aside_numbers_every_attempt(directory):
@@ -147,7 +147,7 @@ def test_a_step_evaluated_twice_after_a_crash_does_not_mix(directory):
     write_run(directory, evals=evaluation(0, [True, True, True]), finish=False)
     runlog.set_aside(directory)
     write_run(directory, evals=evaluation(0, [False, True, False]))
-    assert runlog.read_run(directory).pass_at_1 == {0: (1, 3)}
+    assert runlog.read_run(directory).evaluations == {0: (1, 3)}
 
 
 def test_only_finish_marks_a_run(directory):

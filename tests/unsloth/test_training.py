@@ -37,7 +37,7 @@ def test_a_run_leaves_every_file_the_readers_expect(tiny, tmp_path):
     run = training.run(tiny(), tmp_path, progress=False)
     assert run.finished
     assert [row["step"] for row in run.train] == [1, 2]
-    assert run.pass_at_1.keys() == {0, 2} and all(total == 6 for _, total in run.pass_at_1.values())
+    assert run.evaluations.keys() == {0, 2} and all(total == 6 for _, total in run.evaluations.values())
     adapter = {
         path.relative_to(run.directory / "adapter").as_posix() for path in (run.directory / "adapter").rglob("*")
     }
@@ -162,7 +162,7 @@ def test_a_prompt_above_the_limit_stops_a_run_before_it_starts(tiny, tmp_path):
 
 def test_step_0_is_read_from_the_zero_shot_run(tiny, tmp_path):
     base = training.run(training.zero_shot_config(tiny()), tmp_path, progress=False)
-    assert base.pass_at_1.keys() == {0} and not base.train
+    assert base.evaluations.keys() == {0} and not base.train
     marked = [{**row, "completion": "from the zero-shot run"} for row in base.eval]
     (base.directory / "eval.jsonl").write_text("".join(json.dumps(row) + "\n" for row in marked))
     run = training.run(tiny(), tmp_path, progress=False)
