@@ -89,7 +89,9 @@ def entries() -> list[Entry]:
     """Every row in the board's order: GRPO's, the paper's two, the controls, then the published rules."""
     own = [Entry(METHOD_LABELS[method], method=method) for method in ("ah-grpo", "sa-ah-grpo")]
     own.append(Entry("Position decay, AH", "position", "ah-grpo"))
-    own += [Entry(_control_label(method), CONTROLS[method].get("rule", "cumulative"), method) for method in CONTROLS]
+    own += [
+        Entry(_control_label(method), str(CONTROLS[method].get("rule", "cumulative")), method) for method in CONTROLS
+    ]
     rules = [entry_of(record) for record in SHIPPED if not record.takes_scope and record.name not in LEFT_OUT]
     return [*line(), *own, *rules]
 

@@ -1,17 +1,19 @@
 """What to run for a comparison over seeds, and which finished runs belong together. Needs no torch."""
 
 import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 from sa_ah_lib.config import METHOD_FIELDS, METHOD_LABELS, METHODS, SCALES, RunConfig, preset
+from sa_ah_lib.train.run import Run
 from sa_ah_lib.train.scales import resolve_scale
 
 PUBLISHED_STEPS = {"micro-s": 60, "micro-l": 20, "micro-sum": 40, "micro-legs": 40}
 """Steps of the comparisons whose logs are published: where all arms still learn."""
 
 
-def length(scale, steps=0):
+def length(scale: str, steps: int = 0) -> int:
     """``steps`` if it is not 0, else those of the scale's published comparison, else 0: GRPO's own."""
     return steps or PUBLISHED_STEPS.get(resolve_scale(scale), 0)
 
@@ -22,10 +24,18 @@ class Arm:
 
     label: str
     config: RunConfig
-    runs: dict[tuple[str, int, int], Any]
+    runs: dict[tuple[str, int, int], Run]
 
 
-def expand(base, methods, seeds, vary=None, varied=("sa-ah-grpo",), alpha=None, warm_starts=None):
+def expand(
+    base: RunConfig,
+    methods: Sequence[str],
+    seeds: Iterable[int],
+    vary: Mapping[str, Iterable[Any]] | None = None,
+    varied: Sequence[str] = ("sa-ah-grpo",),
+    alpha: float | None = None,
+    warm_starts: Iterable[int] | None = None,
+) -> list[RunConfig]:
     """The configurations of a comparison: every method at ``base``'s length, pair by pair.
 
     Args:
@@ -43,7 +53,7 @@ def expand(base, methods, seeds, vary=None, varied=("sa-ah-grpo",), alpha=None, 
     return [arm.replace(warm_start=start, seed=seed) for start, seed in pairs for arm in dict.fromkeys(arms)]
 
 
-def arms(runs):
+def arms(runs: Iterable[Run]) -> list[Arm]:
     """Sort trained runs into arms, in the order of ``METHODS`` and a method's own rule first, each under a label.
 
     A label says how an arm differs from its method's first; an alpha is named where it is not the paper's, or where
@@ -68,7 +78,7 @@ def arms(runs):
     return [Arm(label(config), config, found[config]) for config in order]
 
 
-def by_family(runs):
+def by_family(runs: Iterable[Run]) -> dict[str, list[Arm]]:
     """{name: arms of two seeds or more}: the methods at one strength, then the settings of SA-AH-GRPO beside GRPO's.
 
     Methods are compared where they differ in method, rule and seed alone; the name is scale, steps and alpha, with a
@@ -130,7 +140,7 @@ def _repeated(runs):
     return [arm for arm in arms(runs) if len(arm.runs) > 1] if runs else []
 
 
-def reference_of(arm, arms, method="grpo"):
+def reference_of(arm: Arm, arms: Iterable[Arm], method: str = "grpo") -> Arm | None:
     """The arm of ``method`` whose setting is nearest to an arm's, or None: what a change of both is judged against.
 
     A temperature, say, changes GRPO too; a weight's alpha does not. GRPO under a published rule is not plain GRPO.
@@ -139,7 +149,7 @@ def reference_of(arm, arms, method="grpo"):
     return min((other for other in arms if _is(method, other)), key=distance, default=None)
 
 
-def caption(arms):
+def caption(arms: Iterable[Arm]) -> str:
     """Models, data, length, seeds, device and days of what was measured."""
     runs = [run for arm in arms for run in arm.runs.values()]
     distinct = lambda values: ", ".join(sorted({str(value) for value in values}, key=lambda v: (len(v), v)))  # noqa: E731
@@ -155,7 +165,7 @@ def caption(arms):
     return f"measured: {', '.join(parts)}, {' to '.join(days[:: max(1, len(days) - 1)])}"
 
 
-def arm_of(arms, method):
+def arm_of(arms: Iterable[Arm], method: str) -> Arm | None:
     """The first arm of a method under its own rule, or None."""
     return next((arm for arm in arms if _is(method, arm)), None)
 

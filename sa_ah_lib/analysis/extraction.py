@@ -42,7 +42,8 @@ def right_answers(run: Any) -> tuple[np.ndarray, np.ndarray]:
     if not rows:
         raise MissingData("the texts of evaluated completions")
     texts = [(rows[number]["completion"], rows[number]["gold"]) for number in sorted(rows)]
-    return tuple(np.array([answers_match(read(text), gold) for text, gold in texts]) for read in (strict, flexible))
+    by_tag, anywhere = ([answers_match(read(text), gold) for text, gold in texts] for read in (strict, flexible))
+    return np.array(by_tag), np.array(anywhere)
 
 
 def extraction(family: Family) -> Table:

@@ -42,7 +42,7 @@ def table(frame: pd.DataFrame, align: str, bold: tuple, caption: str, label: str
         frame: the cells. align: "l" or "r" for each column. bold: (row, column) of the cells to set in bold.
         caption: without its number, which LaTeX sets. notes: lines below the table.
     """
-    widths = [_GAP + _CHARACTER * max(map(len, [head, *column])) for head, column in frame.items()]
+    widths = [_GAP + _CHARACTER * max(map(len, [str(head), *column])) for head, column in frame.items()]
     star, room = ("", COLUMN) if sum(widths) <= 1.3 * COLUMN else ("*", PAGE)
     panels = [
         _fitted(_tabular(frame, align, bold, columns), sum(widths[i] for i in columns), room, star)

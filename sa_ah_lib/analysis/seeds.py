@@ -7,6 +7,7 @@ Needs no torch.
 
 import itertools
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
+from sa_ah_lib.analysis.comparison import Arm
 from sa_ah_lib.analysis.crossed import RNG_SEED, Key, degrees_of_freedom, standard_error
 from sa_ah_lib.analysis.measures import METRICS
 from sa_ah_lib.analysis.rounding import ESTIMATED, rounded_to
@@ -61,25 +63,25 @@ class Comparison:
 
 
 @rounded_to(ESTIMATED)
-def scores(arm, metric):
+def scores(arm: Arm, metric: str) -> dict[Key, float]:
     """{(scale, warm start, seed): value} of an arm's runs that have one."""
     values = {key: METRICS[metric].read(run) for key, run in sorted(arm.runs.items())}
     return {key: value for key, value in values.items() if value is not None}
 
 
 @rounded_to(ESTIMATED)
-def interquartile_mean(arm, metric):
+def interquartile_mean(arm: Arm, metric: str) -> Estimate:
     """Mean of the middle half of an arm's scores with a stratified bootstrap interval over seeds (percentile, 95%)."""
     iqm = lambda *strata, axis=-1: stats.trim_mean(np.concatenate(strata, axis), 0.25, axis)  # noqa: E731
     return _estimate(_strata(scores(arm, metric)), iqm)
 
 
-def compare(first, second, metric):
+def compare(first: Arm, second: Arm, metric: str) -> Comparison:
     """``compare_all`` of one pair of arms."""
     return compare_all([(first, second)], metric)[0]
 
 
-def compare_all(pairs, metric):
+def compare_all(pairs: Iterable[tuple[Arm, Arm]], metric: str) -> list[Comparison]:
     """Compare several pairs of arms, each paired by warm start and seed; Holm's correction is for these pairs.
 
     The interval is Student's about the mean gain. Its standard error is that of the crossed bootstrap of ``crossed``;
@@ -121,7 +123,7 @@ def _compare(first, second, metric):
 def _error(first, second, rule, gains):
     by_problem = rule.by_problem or (lambda run: None)
     sides = [{key: by_problem(arm.runs[key]) for key in gains} for arm in (first, second)]
-    lengths = {(key[:2], 0 if side[key] is None else len(side[key])) for side in sides for key in gains}
+    lengths = {(key[:2], _size(side[key])) for side in sides for key in gains}
     starts = {key[:2] for key in gains}
     if len(lengths) == len(starts) and all(length for _, length in lengths):
         return standard_error({key: rule.gain(sides[0][key], sides[1][key]) for key in gains})
@@ -130,7 +132,11 @@ def _error(first, second, rule, gains):
     return standard_error({key: np.array([gain]) for key, gain in gains.items()})
 
 
-def verdict(comparison):
+def _size(values):
+    return 0 if values is None else len(values)
+
+
+def verdict(comparison: Comparison) -> str:
     """What a comparison decides: one of ``VERDICTS``.
 
     "better" or "worse": the interval excludes 0 and Holm's p is below 0.05. "equivalent": neither, and the interval
@@ -145,7 +151,7 @@ def verdict(comparison):
     return "equivalent" if _inside_margin(comparison) and not comparison.censored else "undecided"
 
 
-def outcome(comparison):
+def outcome(comparison: Comparison) -> str:
     """``verdict`` as tables write it: "better, smaller than the margin" where both hold."""
     decided = verdict(comparison)
     small = decided in ("better", "worse") and _inside_margin(comparison)
@@ -157,7 +163,7 @@ def _inside_margin(comparison):
     return -margin < comparison.gain.low and comparison.gain.high < margin
 
 
-def seeds_needed(comparison):
+def seeds_needed(comparison: Comparison) -> int | None:
     """Pairs at which a gain of the metric's margin is seen with 80% power by a t-test.
 
     None where pairs are too few to say, or come from several warm starts: more seeds of one warm start are no others.
@@ -172,7 +178,7 @@ def seeds_needed(comparison):
 
 
 @rounded_to(ESTIMATED)
-def performance_profile(arm, metric, thresholds):
+def performance_profile(arm: Arm, metric: str, thresholds: np.ndarray) -> np.ndarray:
     """Share of an arm's runs at least as good as each threshold, with pointwise bootstrap bounds: (3, thresholds)."""
     values = np.array(list(scores(arm, metric).values()))
     draws = np.random.default_rng(RNG_SEED).integers(len(values), size=(RESAMPLES, len(values)))

@@ -3,6 +3,7 @@
 Pass@1 counts are pairs (correct, total). Every resampling uses a fixed seed: equal logs give equal numbers.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,9 @@ from sa_ah_lib.analysis.rounding import ESTIMATED, rounded_to
 
 RESAMPLES, SEED = 4000, 123
 
+Values = Sequence[float] | np.ndarray
+"""Numbers or booleans, one for each step or problem."""
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -28,25 +32,25 @@ class Difference:
 
 
 @rounded_to(ESTIMATED)
-def wald_interval(correct, total):
+def wald_interval(correct: int, total: int) -> tuple[float, float]:
     """The paper's 95% interval, p +- 1.96 sqrt(p (1 - p) / N), cut to [0, 1] (Section 4.4); (low, high)."""
     return _interval(correct, total, "normal")
 
 
 @rounded_to(ESTIMATED)
-def wilson_interval(correct, total):
+def wilson_interval(correct: int, total: int) -> tuple[float, float]:
     """The 95% Wilson score interval, which keeps its level near 0 and 1; (low, high)."""
     return _interval(correct, total, "wilson")
 
 
 @rounded_to(ESTIMATED)
-def half_width(rate, total):
+def half_width(rate: float, total: int) -> float:
     """The paper's printed +-: 1.96 sqrt(p (1 - p) / N), also for a rate that is no count over ``total``."""
     return 1.96 * (rate * (1 - rate) / total) ** 0.5
 
 
 @rounded_to(ESTIMATED)
-def unpaired(first, second):
+def unpaired(first: tuple[int, int], second: tuple[int, int]) -> Difference:
     """Difference in Pass@1 of two counts whose problems are unknown: pooled z-test and Newcombe's interval.
 
     Args:
@@ -61,7 +65,7 @@ def unpaired(first, second):
 
 
 @rounded_to(ESTIMATED)
-def paired(first, second):
+def paired(first: Values, second: Values) -> Difference:
     """Difference in Pass@1 on the same problems: exact McNemar test and paired bootstrap interval.
 
     Args:
@@ -84,7 +88,7 @@ def paired(first, second):
 
 
 @rounded_to(ESTIMATED)
-def minimal_detectable_difference(rate, total, power=0.8):
+def minimal_detectable_difference(rate: float, total: int, power: float = 0.8) -> float:
     """Smallest gain over ``rate`` that a two-sided 5% test on twice ``total`` independent answers finds with ``power``.
 
     Returns:
@@ -96,7 +100,7 @@ def minimal_detectable_difference(rate, total, power=0.8):
 
 
 @rounded_to(ESTIMATED)
-def expected_peak(rate, total, checkpoints):
+def expected_peak(rate: float, total: int, checkpoints: int) -> float:
     """Mean of the best of ``checkpoints`` independent evaluations whose true Pass@1 is ``rate`` throughout.
 
     Checkpoints of one run share problems and drift slowly, so this bounds what chance alone adds to a peak.
@@ -106,7 +110,7 @@ def expected_peak(rate, total, checkpoints):
 
 
 @rounded_to(ESTIMATED)
-def corrected_peak(answers):
+def corrected_peak(answers: Values) -> tuple[float, float]:
     """The peak over checkpoints less its optimism, by resampling problems.
 
     Args:
@@ -123,13 +127,13 @@ def corrected_peak(answers):
     return float(peak), float(peak - optimism)
 
 
-def second_half(values):
+def second_half(values: Values) -> np.ndarray:
     """The paper's window for training variance: the last half of the steps (Table 2), the odd one included."""
     return np.asarray(values, dtype=float)[len(values) // 2 :]
 
 
 @rounded_to(ESTIMATED)
-def training_variance(rewards):
+def training_variance(rewards: Values) -> Difference:
     """Population variance of the mean reward a step over the second half of the steps (Table 2), 95% interval.
 
     The interval is a circular block bootstrap's, because the rewards of neighbouring steps are not independent.
@@ -140,7 +144,7 @@ def training_variance(rewards):
 
 
 @rounded_to(ESTIMATED)
-def half_ratio(first, second, statistic=np.var):
+def half_ratio(first: Values, second: Values, statistic: Callable = np.var) -> Difference:
     """Ratio of a statistic of two runs' second halves, first / second, with a block-bootstrap interval.
 
     Args:
@@ -154,7 +158,7 @@ def half_ratio(first, second, statistic=np.var):
 
 
 @rounded_to(ESTIMATED)
-def trend(steps, values):
+def trend(steps: Values, values: Values) -> Difference:
     """Spearman's rank correlation of a logged value with the step; ``estimate`` in [-1, 1], with its p-value.
 
     Logged steps depend on their neighbours, so the p-value is too small; the sign is what a reader should take. Of up
@@ -181,7 +185,7 @@ class VarianceSplit:
 
 
 @rounded_to(ESTIMATED)
-def variance_split(rewards, between, within, prompts, generations):
+def variance_split(rewards: Values, between: Values, within: Values, prompts: int, generations: int) -> VarianceSplit:
     """Split the training variance into a straight trend, the draw of prompts, the draw of rollouts, and the rest.
 
     With P prompts a step and G rollouts a prompt, a fixed policy's step mean varies by between / P, of which

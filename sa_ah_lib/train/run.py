@@ -36,7 +36,7 @@ class Run:
         printed: the paper's run-level numbers, not recomputed: "variance" and "kl", and the texts of Table 2's cells
             "base", "final" and "peak".
         environment: ``environment.json``, or what is known of data, device and date in its form.
-        directory: the run directory, or None.
+        directory: the run directory; None for printed numbers and foreign logs, of which nothing is opened.
         eval: rows of ``eval.jsonl``. samples: rows of ``samples.jsonl``.
         finished: whether the run came to its end.
     """
@@ -50,7 +50,7 @@ class Run:
     completions: list[Row] = field(default_factory=list, repr=False)
     printed: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict, repr=False)
-    directory: Path | None = None
+    directory: Path = None  # ty: ignore[invalid-assignment]
     eval: list[Row] = field(default_factory=list, repr=False)
     samples: list[Row] = field(default_factory=list, repr=False)
     finished: bool = True

@@ -43,9 +43,11 @@ def test_every_published_table_compiles_in_its_column(tmp_path):
     """Tables of fourteen columns ran off the page, and a bad sign stops the build of the whole paper."""
     paths = sorted(FIGURES.rglob("*.tex"))
     assert len(paths) >= 30
-    log, numbered = compiled([path.read_text() for path in paths], tmp_path)
+    texts = [path.read_text() for path in paths]
+    log, numbered = compiled(texts, tmp_path)
     assert overfull(log) == [] and "multiply defined" not in log
-    assert numbered.count(r"\@writefile{lot}") == len(paths) and not re.search(r"ignorespaces +Table", numbered)
+    assert numbered.count(r"\@writefile{lot}") == "".join(texts).count(r"\begin{table") > 0
+    assert not re.search(r"ignorespaces +Table", numbered)
 
 
 @pytest.mark.skipif(not LATEX, reason="no pdflatex on PATH")
