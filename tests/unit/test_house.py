@@ -160,7 +160,19 @@ def test_what_is_public_says_what_it_does(module):
     assert undocumented in ([], ["main"])
 
 
-TYPED = {"config", "rewards", "weighting", "trainer", "upstream", "train", "micro", "sweep", "export", "microscope"}
+TYPED = {
+    "analysis",
+    "config",
+    "rewards",
+    "weighting",
+    "trainer",
+    "upstream",
+    "train",
+    "micro",
+    "sweep",
+    "export",
+    "microscope",
+}
 """Rooms and modules whose public functions carry annotations; `make lint` checks them."""
 
 
