@@ -94,7 +94,7 @@ def _runs(folder):
 
 
 def _run(run):
-    first, scores = (run.train or [{}])[0], run.pass_at_1
+    first, scores = (run.train or [{}])[0], run.evaluations
     rewards = [row["reward"] for row in run.train if row.get("reward") is not None]
     near = lambda values: round(statistics.mean(values), 3) if values else None  # noqa: E731
     times = [row["step_time"] for row in run.train[1:] if row.get("step_time")]

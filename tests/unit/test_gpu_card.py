@@ -7,8 +7,10 @@ import time
 from pathlib import Path
 
 import pytest
+from families import PROBLEMS, write_run
 
-from sa_ah_lib.gpu_card import card, runner, verdicts
+from sa_ah_lib.config import preset
+from sa_ah_lib.gpu_card import card, measured, runner, verdicts
 from sa_ah_lib.gpu_card.runner import DONE, FAILED, LATE, Stage
 
 
@@ -180,3 +182,10 @@ def test_the_card_names_the_card_and_what_was_not_run(tmp_path):
     assert (tmp_path / "card" / "card.png").stat().st_size > 1000
     card.make(tmp_path, stages, rehearse=True)
     assert "none of its times" in (tmp_path / "card" / "card.md").read_text()
+
+
+def test_a_run_on_the_card_shows_pass_at_1_before_training_too(tmp_path):
+    """A gain cannot be read where the score before it is missing."""
+    write_run(tmp_path / "runs", preset("micro-s", "grpo", steps=30, eval_examples=PROBLEMS))
+    ((row,),) = measured._runs(tmp_path).values()
+    assert list(row["pass_at_1"]) == ["0", "30"] and row["pass_at_1"]["0"][1] == PROBLEMS
