@@ -16,7 +16,7 @@ add(
         limits="the authors' variant: a count, so ties are broken by order, and nothing is shared between processes. "
         "On this project's published rollouts, each group a micro-batch, it differs from forking_tokens_trl on "
         "0 of 5344 tokens, and 106 where the quantile is taken over all groups of a scale, as over many processes",
-        checked="the authors' code, in an earlier reading",
+        checked="the authors' function as a public reimplementation quotes it: a count of ceil(rho n), ties by order",
     ),
     Record(
         name="forking_tokens_trl", label="80/20 mask, TRL", source="2506.01939",
@@ -44,7 +44,7 @@ add(
         equation=r"1 + \min(a H_t, |A| / k) / A,\quad 1 \text{ where } A = 0",
         inputs=("entropy", "mask", "advantages"), denominator="tokens", defaults={"strength": 0.4, "cap": 2.0},
         ranges={"strength": _NOT_NEGATIVE, "cap": (1.0, math.inf)}, neutral={"strength": 0.0},
-        limits="the source also adds the term where A = 0, which a factor of A cannot",
+        limits="where A = 0 the source's term is min(a H, 0) = 0, so that a factor of A loses nothing",
         checked="the authors' code, in an earlier reading",
     ),
     Record(
@@ -63,10 +63,11 @@ add(
         name="edge", label="EDGE", source="2507.21848",
         equation=r"\overline{\bar H} / \bar H_i,\quad \bar H_i = \tfrac1{L_i} \sum_t H_{it}",
         inputs=("entropy", "mask", "groups"), denominator="tokens",
-        limits="no parameter makes it GRPO. Means are masked; the authors' code averages padding too. Guided error "
-        "correction, the other half of the source, changes rollouts and is not a weight. A rollout without any entropy "
-        "gets a large weight: means below 1e-8 count as 1e-8",
-        checked="the authors' code, in an earlier reading",
+        limits="no parameter makes it GRPO. Means are masked and over the group; the authors' code averages padding "
+        "too, and takes the mean over all rollouts of the micro-batch. Guided error correction, the other half of the "
+        "source, changes rollouts and is not a weight. A rollout without any entropy gets a large weight: means "
+        "below 1e-8 count as 1e-8",
+        checked="the authors' code (grpo_aha_trainer.py)",
     ),
     Record(
         name="prefix_discount", label="Prefix discount", source="2606.22600",
@@ -84,7 +85,7 @@ add(
         neutral={"successes": 1.0, "failures": 1.0},
         limits="NSR is successes = 0, PSR failures = 0. The source weighs rewards of +1 and -1 without a baseline; "
         "here the factor multiplies GRPO's advantage",
-        checked="the authors' code, in an earlier reading",
+        checked="the authors' code (core_algos.py): +0.1 and -1 as advantages",
     ),
     Record(
         name="prefix_mask", label="PPPO prefix mask", source="2512.15274",
@@ -110,7 +111,7 @@ add(
         equation=r"a\,p_t + 1 - a", inputs=("mask", "log_probs"), denominator="tokens", defaults={"share": 0.3},
         ranges={"share": _SHARE}, neutral={"share": 0.0},
         limits="0.2 to 0.3 in the source. Lopti, its other method, splits a batch into two updates and is not a weight",
-        checked="the paper's formula, in an earlier reading",
+        checked="the paper's formula, in an earlier reading; a and 1 - a are the authors' script's two constants",
     ),
     Record(
         name="clip_cov", label="Clip-Cov", source="2505.22617",
