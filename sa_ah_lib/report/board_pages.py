@@ -14,7 +14,7 @@ from sa_ah_lib.analysis import board
 from sa_ah_lib.analysis.loading import load
 from sa_ah_lib.analysis.seeds import METRICS
 from sa_ah_lib.analysis.table import Html
-from sa_ah_lib.report.figures import WIDTHS, caption, save_pictures, styled
+from sa_ah_lib.report.style import WIDTHS, caption, save_pictures, styled
 
 STYLES = ({"color": "#0072B2", "marker": "o"}, {"color": "#D55E00", "marker": "s"}, {"color": "#009E73", "marker": "^"})
 """One for each scale; Okabe-Ito colours, told apart by marker in greyscale."""

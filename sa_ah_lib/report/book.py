@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sa_ah_lib.analysis.results import MissingData
 from sa_ah_lib.analysis.table import Html
-from sa_ah_lib.report import figures
+from sa_ah_lib.report import figures, style
 
 
 class Book:
@@ -20,8 +20,8 @@ class Book:
     """
 
     def __init__(self, directory, width="single"):
-        if width not in figures.WIDTHS:
-            raise ValueError(f"width must be one of {sorted(figures.WIDTHS)}. Got {width!r}.")
+        if width not in style.WIDTHS:
+            raise ValueError(f"width must be one of {sorted(style.WIDTHS)}. Got {width!r}.")
         self.directory, self.width = Path(directory), width
         self.paths, self.missing = [], []
 
@@ -50,7 +50,7 @@ class Book:
             except (MissingData, ValueError) as problem:
                 shown.append(self._note(name, family.name, problem))
                 continue
-            paths = figures.save(drawn, rows, self.directory / family.name, name)
+            paths = style.save(drawn, rows, self.directory / family.name, name)
             self.paths += paths
             shown.append(image(paths[0], self.width, f"{name}: {family.caption}"))
         return Html(f"<div style='display:flex;flex-wrap:wrap;gap:1em'>{''.join(shown)}</div>")
@@ -71,5 +71,6 @@ class Book:
 def image(path, width, alternative):
     """A PNG as an HTML image that holds its own data, as wide as a journal column."""
     data = base64.b64encode(path.read_bytes()).decode("ascii")
-    style = f"width:{figures.WIDTHS[width]}in"
-    return f"<img style='{style}' alt='{html.escape(alternative, quote=True)}' src='data:image/png;base64,{data}'>"
+    told = html.escape(alternative, quote=True)
+    size = f"width:{style.WIDTHS[width]}in;max-width:100%"
+    return f"<img style='{size}' alt='{told}' src='data:image/png;base64,{data}'>"

@@ -1,16 +1,21 @@
-"""The rows each figure draws, one dict a point, as they are saved beside it as CSV. Needs no torch."""
+"""The rows each figure draws, one dict per point, as they are saved beside it as CSV. Needs no torch."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from sa_ah_lib.analysis.results import MissingData, variance
+from sa_ah_lib.analysis.results import Family, MissingData, variance
 from sa_ah_lib.analysis.rounding import DRAWN, rounded_to
 from sa_ah_lib.analysis.stats import wald_interval, wilson_interval
 from sa_ah_lib.config import METHODS
 
+Rows = list[dict[str, Any]]
+
 
 @rounded_to(DRAWN)
-def pass_at_1(family, methods=None):
-    """A row a method and checkpoint with a 95% interval: the paper's Wald for its numbers, Wilson for ours."""
+def pass_at_1(family: Family, methods: Sequence[str] | None = None) -> Rows:
+    """One row per method and checkpoint with a 95% interval: the paper's Wald for its numbers, Wilson for ours."""
     wanted = methods or [method for method in METHODS if method in family.methods]
     chosen = {method: family.method(method) for method in wanted}
     rows = [row for result in chosen.values() for row in _checkpoints(result)]
@@ -20,8 +25,8 @@ def pass_at_1(family, methods=None):
 
 
 @rounded_to(DRAWN)
-def alpha_sweep(family):
-    """A row an alpha and checkpoint of AH-GRPO (GRPO at 0), for the curves of a sweep."""
+def alpha_sweep(family: Family) -> Rows:
+    """One row per alpha and checkpoint of AH-GRPO (GRPO at 0), for the curves of a sweep."""
     rows = [row for result in family.alphas.values() for row in _checkpoints(result)]
     if not rows:
         raise MissingData(f"AH-GRPO or GRPO on {family.model}")
@@ -29,8 +34,8 @@ def alpha_sweep(family):
 
 
 @rounded_to(DRAWN)
-def alpha_summary(family):
-    """A row an alpha of AH-GRPO with peak and final Pass@1 and their intervals (Figure 4)."""
+def alpha_summary(family: Family) -> Rows:
+    """One row per alpha of AH-GRPO with peak and final Pass@1 and their intervals (Figure 4)."""
     rows = []
     for alpha, result in family.sweep.items():
         for name, (correct, total) in (("peak", result.peak), ("final", result.final)):
@@ -39,20 +44,25 @@ def alpha_summary(family):
 
 
 @rounded_to(DRAWN)
-def reward(family):
-    """A row a method and logged step: mean reward, its standard deviation over rollouts, the training variance."""
+def reward(family: Family) -> Rows:
+    """One row per method and logged step: mean reward, its standard deviation over rollouts, the training variance."""
     return _rewards(family, family.methods.values())
 
 
+def methods_with_steps(rows: Rows) -> int:
+    """How many methods of ``reward``'s rows have a log of steps."""
+    return len({row["method"] for row in rows if row["step"] is not None})
+
+
 @rounded_to(DRAWN)
-def alpha_rewards(family):
+def alpha_rewards(family: Family) -> Rows:
     """``reward``'s rows for each alpha of AH-GRPO (GRPO at 0)."""
     return _rewards(family, family.alphas.values())
 
 
 @rounded_to(DRAWN)
-def entropy_and_weight(family):
-    """A row a logged step of SA-AH-GRPO: mean normalised entropy, mean weight, mean weight on negative rollouts."""
+def entropy_and_weight(family: Family) -> Rows:
+    """One row per logged step of SA-AH-GRPO: mean normalised entropy, mean weight, mean weight on negative rollouts."""
     result = family.method("sa-ah-grpo")
     keys = ("sa_ah/entropy", "sa_ah/weight", "sa_ah/weight_negative", "sa_ah/negative_fraction")
     rows = [{"step": row["step"], **{key.split("/")[1]: row.get(key) for key in keys}} for row in result.train]
@@ -63,7 +73,7 @@ def entropy_and_weight(family):
 
 
 @rounded_to(DRAWN)
-def running(values, window):
+def running(values: Sequence[float], window: int) -> tuple[np.ndarray, slice]:
     """(means, slice of the middles) of a centred running mean; shorter lists are averaged whole windows at most."""
     window = max(1, min(window, len(values)))
     means = np.convolve(values, np.ones(window) / window, mode="valid")
@@ -94,9 +104,9 @@ def _checkpoints(result):
 
 
 def _rate(result, correct, total):
-    interval = wald_interval if result.source == "paper" else wilson_interval
+    name, interval = ("Wald", wald_interval) if result.source == "paper" else ("Wilson", wilson_interval)
     low, high = interval(correct, total)
-    return {"pass_at_1": correct / total, "low": low, "high": high, "problems": total}
+    return {"pass_at_1": correct / total, "low": low, "high": high, "interval": name, "problems": total}
 
 
 def _base_row(family):

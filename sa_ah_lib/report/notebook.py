@@ -6,7 +6,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from sa_ah_lib.report.figures import STYLE
+from sa_ah_lib.report.style import STYLE
 
 EXPECTED = (ValueError, OSError)
 """What the library raises of a wrong parameter, file or connection: its message says what to do."""

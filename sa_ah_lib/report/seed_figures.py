@@ -15,7 +15,7 @@ from sa_ah_lib.analysis.compared import Compared
 from sa_ah_lib.analysis.comparison import arm_of, by_family, caption
 from sa_ah_lib.analysis.loading import load
 from sa_ah_lib.analysis.seeds import METRICS, interquartile_mean, performance_profile, scores
-from sa_ah_lib.report.figures import METHOD_STYLE, save_pictures, styled
+from sa_ah_lib.report.style import METHOD_STYLE, save_pictures, styled
 
 # Controls keep their style from one figure to the next; colours are Okabe-Ito's other ones and greys.
 CONTROL_STYLE = {

@@ -15,7 +15,7 @@ from families import PROBLEMS, protocol, write_run
 from sa_ah_lib.analysis import loading
 from sa_ah_lib.config import preset
 from sa_ah_lib.paper import audit, printed
-from sa_ah_lib.report import book, figures, paper_tables
+from sa_ah_lib.report import book, paper_tables, plots, style
 from sa_ah_lib.train.runlog import set_aside
 
 ROOT = Path(__file__).parents[2]
@@ -196,7 +196,7 @@ def test_the_committed_figures_are_those_of_the_published_logs(tmp_path, cpu):
     shown = {name for name in drawn if name.endswith((".png", ".svg", ".pdf"))}
     assert [name for name in drawn if name not in shown and drawn[name] != published[name]] == [], "run `make figures`"
     pinned = re.search(r"matplotlib==([\d.]+)", (ROOT / "requirements-tested.txt").read_text())[1]
-    if pinned == figures.plt.matplotlib.__version__:
+    if pinned == plots.plt.matplotlib.__version__:
         apart = [pictures.difference(committed / name, tmp_path / name) for name in sorted(shown)]
         assert [text for text in apart if text] == [], "run `make figures`"
 
@@ -215,11 +215,11 @@ def test_an_older_cpu_is_what_the_child_process_sees():
 def test_pictures_that_differ_are_told_apart(tmp_path):
     """A tolerance that lets a changed number through would compare nothing."""
     rows = [{"method": "grpo", "alpha": 0.0, "step": step, "pass_at_1": 0.5 + step / 1000, "low": 0.45, "high": 0.75,
-             "problems": 500} for step in range(0, 180, 30)]  # fmt: skip
+             "interval": "Wilson", "problems": 500} for step in range(0, 180, 30)]  # fmt: skip
     for name, change in (("one", 0.0), ("same", 1e-9), ("moved", 0.004)):
         rows[-1]["pass_at_1"] += change
-        ax = figures.plt.subplots(figsize=(3.3, 2.6), layout="constrained")[1]
-        figures.save_pictures(figures.plot_pass_at_1(rows, ax).figure, tmp_path, name)
+        ax = plots.plt.subplots(figsize=(3.3, 2.6), layout="constrained")[1]
+        style.save_pictures(plots.plot_pass_at_1(rows, ax).figure, tmp_path, name)
     for ending in ("png", "svg"):
         one, same, moved = (tmp_path / f"{name}.{ending}" for name in ("one", "same", "moved"))
         assert pictures.difference(one, one) == pictures.difference(one, same) == ""
@@ -255,7 +255,7 @@ def test_what_is_shown_is_what_was_written(tmp_path):
                             "paper-qwen2.5-3b/figure-2.png"]  # fmt: skip
     assert all(path.is_file() for path in pages.paths) and shown.count("<table>") == 3
     assert f"alt='figure-2: {large.caption}'" in shown and "width:6.9in" in shown
-    assert figures.plt.imread(tmp_path / names[-4]).shape[1] == 2070
+    assert plots.plt.imread(tmp_path / names[-4]).shape[1] == 2070
 
 
 def test_a_figure_of_one_size_is_not_made_for_the_other(tmp_path):

@@ -11,7 +11,7 @@ from made_runs import made_run
 from sa_ah_lib import rulebook
 from sa_ah_lib.analysis import board, seeds
 from sa_ah_lib.report import board_pages as pages
-from sa_ah_lib.report import figures
+from sa_ah_lib.report.style import STYLE, WIDTHS
 
 COUNTS = [300, 310, 290, 330, 305, 295, 320, 315]
 PAIRS = [(start, seed) for seed in (1, 2, 3, 4) for start in (0, 1)]
@@ -139,7 +139,7 @@ def test_a_board_without_any_run_says_so():
 
 
 def test_the_picture_shows_the_numbers_of_the_table(rows):
-    with plt.style.context(figures.STYLE):
+    with plt.style.context(STYLE):
         ax = pages.plot({"micro-sum": rows, "micro-legs": board.rows([], "micro-legs")})
         names = [label.get_text() for label in ax.get_yticklabels()]
         marks = [line for line in ax.lines if len(line.get_xdata()) == 1 and line.get_marker() == "o"]
@@ -157,4 +157,4 @@ def test_the_files_of_a_board(rows, tmp_path):
     }
     assert all(path.stat().st_size > 500 for path in paths)
     width = plt.imread(tmp_path / "board.png").shape[1] / 300
-    assert np.isclose(width, figures.WIDTHS["single"], atol=0.02)
+    assert np.isclose(width, WIDTHS["single"], atol=0.02)

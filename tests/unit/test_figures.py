@@ -19,7 +19,7 @@ from sa_ah_lib.analysis.results import MissingData, variance
 from sa_ah_lib.analysis.stats import wald_interval, wilson_interval
 from sa_ah_lib.config import CONTROLS, METHODS, preset
 from sa_ah_lib.paper import printed
-from sa_ah_lib.report import figure_data, figures, schematic
+from sa_ah_lib.report import figure_data, figures, plots, schematic, style
 
 LARGE, SMALL = printed.family(printed.LARGE), printed.family(printed.SMALL)
 NAMES = sorted(figures.FIGURES)
@@ -63,13 +63,13 @@ def test_each_picture_of_a_notebook_is_shown_once(tmp_path):
     nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
     write_protocol(tmp_path)
     cells = [
-        "from sa_ah_lib.analysis import loading\nfrom sa_ah_lib.report import figures\n"
+        "from sa_ah_lib.analysis import loading\nfrom sa_ah_lib.report import figures, style\n"
         f"family = loading.load({str(tmp_path)!r}).families[0]\nrun = family.methods['grpo']",
         "panels = figures.diagnostics(run)",
         "comparison = figures.overview(family)",
         "again = figures.overview(family)",
         "drawn, rows = figures.render('figure-a1', family)\n"
-        f"paths = figures.save(drawn, rows, {str(tmp_path)!r}, 'saved')",
+        f"paths = style.save(drawn, rows, {str(tmp_path)!r}, 'saved')",
     ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
     nbclient.NotebookClient(notebook, resources={"metadata": {"path": str(Path(__file__).parents[2])}}).execute()
@@ -119,7 +119,7 @@ def test_a_text_outside_or_on_another_is_noticed(monkeypatch):
     assert faults(figure, monkeypatch) == [("one", "two")]
 
 
-@pytest.mark.parametrize("width", sorted(figures.WIDTHS))
+@pytest.mark.parametrize("width", sorted(style.WIDTHS))
 @pytest.mark.parametrize("source", ["measured", "paper-large", "paper-small"])
 def test_no_text_leaves_a_figure_or_meets_another(measured, source, width, monkeypatch):
     """A legend over the axis' numbers, or a caption cut at the border, is found in print."""
@@ -146,16 +146,16 @@ def test_the_notebooks_panels_are_readable_too(measured, monkeypatch):
 
 
 @pytest.mark.parametrize("tokens", [10, 21, 44, 120])
-@pytest.mark.parametrize("width", sorted(figures.WIDTHS))
+@pytest.mark.parametrize("width", sorted(style.WIDTHS))
 def test_the_schematic_of_long_rollouts_is_readable(tokens, width, monkeypatch):
-    """A completion of 120 tokens has no room for their names; a short one must show them."""
+    """A completion of 120 tokens has no room for all; how many are shown is said."""
     config = preset("micro-s", "sa-ah-grpo")
     made = result("sa-ah-grpo", [0.5])
     made.completions.extend(pair(1, config, [0.05] * tokens))
     figure, _ = figures.render("figure-a5", family(made), width)
     assert faults(figure, monkeypatch) == []
-    named = [t for t, _ in texts(figure, monkeypatch) if t == "completion token"]
-    assert len(named) == (2 if tokens <= {"single": 21, "double": 44}[width] else 0)
+    cut = [t for t, _ in texts(figure, monkeypatch) if f"first {schematic.SHOWN} of {tokens} tokens" in t]
+    assert len(cut) == (2 if tokens > schematic.SHOWN else 0)
 
 
 def lab(color, matrix=None):
@@ -179,33 +179,33 @@ DICHROMACY = {
 @pytest.mark.parametrize("kind", [None, *DICHROMACY])
 def test_colours_are_told_apart_by_every_reader(kind):
     """One reader in twelve does not see red beside green."""
-    colors = [style["color"] for style in figures.METHOD_STYLE.values()]
+    colors = [look["color"] for look in style.METHOD_STYLE.values()]
     for a, b in itertools.combinations([lab(c, DICHROMACY.get(kind)) for c in colors], 2):
         assert np.linalg.norm(a - b) > 15
 
 
 def test_methods_are_told_apart_in_greyscale():
     """Print has no colour: marker and dash differ, and the greys are not one."""
-    assert set(figures.METHOD_STYLE) == set(METHODS) - set(CONTROLS) - {"zero-shot"}
+    assert set(style.METHOD_STYLE) == set(METHODS) - set(CONTROLS) - {"zero-shot"}
     for key in ("color", "marker", "linestyle"):
-        assert len({style[key] for style in figures.METHOD_STYLE.values()}) == 3
-    greys = sorted(lab(style["color"])[0] for style in figures.METHOD_STYLE.values())
+        assert len({look[key] for look in style.METHOD_STYLE.values()}) == 3
+    greys = sorted(lab(look["color"])[0] for look in style.METHOD_STYLE.values())
     assert min(np.diff(greys)) > 3 and greys[-1] < 65  # dark enough on white
-    assert {k: schematic.COLORS[k] for k in figures.METHOD_STYLE} == {
-        k: style["color"] for k, style in figures.METHOD_STYLE.items()
+    assert {k: schematic.COLORS[k] for k in style.METHOD_STYLE} == {
+        k: look["color"] for k, look in style.METHOD_STYLE.items()
     }
 
 
 def test_a_style_follows_the_method_not_the_place(measured, ax):
     """With one run missing, the others must keep their colours from one figure to the next."""
     rows = figure_data.pass_at_1(measured, ("sa-ah-grpo",))
-    line = figures.plot_pass_at_1(rows, ax).lines[0]
+    line = plots.plot_pass_at_1(rows, ax).lines[0]
     assert (line.get_color(), line.get_marker(), line.get_linestyle()) == ("#009E73", "^", "-.")
 
 
 def test_no_latex_is_needed():
     """A laptop without LaTeX, and Colab, must draw the same."""
-    with plt.style.context(figures.STYLE):
+    with plt.style.context(style.STYLE):
         assert not plt.rcParams["text.usetex"] and plt.rcParams["svg.fonttype"] == "none"
         assert plt.rcParams["savefig.dpi"] == 300
 
@@ -214,9 +214,9 @@ def test_no_latex_is_needed():
 def test_files_have_the_journal_s_width(measured, tmp_path, width, pixels):
     """Scaled by the typesetter, 8 points become 4."""
     figure, rows = figures.render("figure-a1", measured, width)
-    png, svg, pdf, table = figures.save(figure, rows, tmp_path, "figure-a1")
+    png, svg, pdf, table = style.save(figure, rows, tmp_path, "figure-a1")
     assert plt.imread(png).shape[1] == pixels
-    assert f'width="{pixels / 300 * 72:g}pt"' in svg.read_text() and "AH-GRPO</text>" in svg.read_text()
+    assert f'width="{pixels / 300 * 72:g}pt"' in svg.read_text() and "AH-GRPO, α = 0.5</text>" in svg.read_text()
     assert f"/MediaBox [ 0 0 {pixels / 300 * 72:g} ".encode() in pdf.read_bytes()
     assert table.name == "figure-a1.csv" and not plt.get_fignums()
 
@@ -224,7 +224,7 @@ def test_files_have_the_journal_s_width(measured, tmp_path, width, pixels):
 def test_a_pdf_has_the_fonts_that_journals_take(measured, tmp_path):
     """LaTeX takes no SVG, and many journals refuse the Type 3 fonts that matplotlib embeds by itself."""
     figure, rows = figures.render("figure-a1", measured)
-    data = figures.save(figure, rows, tmp_path, "figure-a1")[2].read_bytes()
+    data = style.save(figure, rows, tmp_path, "figure-a1")[2].read_bytes()
     assert data.startswith(b"%PDF-") and data.rstrip().endswith(b"%%EOF")
     assert b"/FontFile2" in data and b"/Type3" not in data and b"CreationDate" not in data
 
@@ -237,17 +237,23 @@ def test_pass_at_1_is_drawn_as_counted(measured, source, ax):
     """Points, bands and base rate must be the logs' own; the paper's band is its own Wald interval."""
     chosen = measured if source == "measured" else LARGE
     interval = wilson_interval if source == "measured" else wald_interval
-    figures.plot_pass_at_1(figure_data.pass_at_1(chosen), ax)
-    *lines, base = ax.lines
-    for (name, run), line, band in zip(chosen.methods.items(), lines, ax.collections, strict=True):
-        points = [[step, k / n] for step, (k, n) in run.pass_at_1.items()]
-        assert line.get_xydata().tolist() == points and line.get_color() == figures.METHOD_STYLE[name]["color"]
-        vertices = band.get_paths()[0].vertices
-        for step, counts in run.pass_at_1.items():
-            edges = vertices[vertices[:, 0] == step, 1]
-            assert (edges.min(), edges.max()) == pytest.approx(interval(*counts), rel=1e-5)
+    plots.plot_pass_at_1(figure_data.pass_at_1(chosen), ax)
+    base = next(line for line in ax.lines if line.get_linestyle() == "--" and len(line.get_xdata()) == 2)
+    bars = [c for c in ax.containers if len(c) == 3]
+    shifts = []
+    for (name, run), (line, _, (errors,)) in zip(chosen.methods.items(), bars, strict=True):
+        shift = {round(x - step, 6) for x, step in zip(line.get_xdata(), run.pass_at_1, strict=True)}
+        assert len(shift) == 1 and line.get_color() == style.METHOD_STYLE[name]["color"]
+        shifts += shift
+        assert line.get_ydata().tolist() == pytest.approx([k / n for k, n in run.pass_at_1.values()])
+        for segment, counts in zip(errors.get_segments(), run.pass_at_1.values(), strict=True):
+            assert segment[:, 1].tolist() == pytest.approx(interval(*counts), rel=1e-5)
+    # Beside each other, around the step itself.
+    assert sorted(shifts) == shifts and len(set(shifts)) == 3 and sum(shifts) == pytest.approx(0) and shifts[2] < 5
     assert list(base.get_ydata()) == [chosen.base] * 2
-    assert legend(ax) == ["GRPO", "AH-GRPO", "SA-AH-GRPO", f"zero-shot {chosen.base:.3f}"]
+    told = "95% Wilson intervals" if source == "measured" else "95% Wald intervals"
+    named = ["GRPO", "AH-GRPO, α = 0.5", "SA-AH-GRPO, α = 0.5", f"zero-shot {chosen.base:.3f}", told]
+    assert legend(ax) == named
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("training step", f"greedy Pass@1, N = {chosen.problems}")
 
 
@@ -256,56 +262,65 @@ def test_controls_are_no_fourth_method(ax):
     three = [result(m, [0.5, 0.6]) for m in ("grpo", "ah-grpo", "sa-ah-grpo")]
     with_controls = family(*three, *(result(name, [0.7, 0.8]) for name in CONTROLS))
     assert list(with_controls.methods) == ["grpo", "ah-grpo", "sa-ah-grpo"]
-    figures.plot_pass_at_1(figure_data.pass_at_1(with_controls), ax)
-    assert legend(ax) == ["GRPO", "AH-GRPO", "SA-AH-GRPO"]
+    plots.plot_pass_at_1(figure_data.pass_at_1(with_controls), ax)
+    assert [text.split(",")[0] for text in legend(ax)[:-1]] == ["GRPO", "AH-GRPO", "SA-AH-GRPO"]
 
 
 def test_without_a_base_there_is_no_base_line(ax):
     """A line at a rate nobody measured would pass for the zero-shot score."""
-    figures.plot_pass_at_1(figure_data.pass_at_1(family(result("grpo", [0.5, 0.6]))), ax)
-    assert legend(ax) == ["GRPO"]
+    plots.plot_pass_at_1(figure_data.pass_at_1(family(result("grpo", [0.5, 0.6]))), ax)
+    assert legend(ax) == ["GRPO", "95% Wilson intervals"]
 
 
-@pytest.mark.parametrize("draw", [figures.plot_alphas, figures.plot_alpha_bars])
+@pytest.mark.parametrize("draw", [plots.plot_alphas, plots.plot_alpha_bars])
 def test_the_sweep_is_drawn_as_counted(draw, ax):
     """Peak and final by alpha are Table 5's columns."""
     assert draw(figure_data.alpha_summary(SMALL), ax) is ax
     peaks, finals = [0.650, 0.668, 0.670, 0.676, 0.676], [0.634, 0.660, 0.640, 0.654, 0.650]
-    if draw is figures.plot_alphas:
-        drawn = [line.get_ydata() for line in ax.lines[:2]]
-        assert ax.lines[0].get_xdata().tolist() == [-0.25, 0.0, 0.1, 0.25, 0.5]
-        assert [line.get_markerfacecolor() for line in ax.lines[:2]] == [figures.PEAK, "none"]
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["−0.25", "0", "0.1", "0.25", "0.5"]
+    if draw is plots.plot_alphas:
+        drawn = [c[0].get_ydata() for c in ax.containers]
+        assert [c[0].get_markerfacecolor() for c in ax.containers] == ["0.15", "white"]
+        # On an axis of 0.1 a bar of 0.08 is what a reader must see.
+        assert ax.get_ylim()[0] < 0.6 and ax.get_ylim()[1] > 0.71
     else:
         drawn = [[bar.get_height() for bar in bars] for bars in ax.containers if len(bars) == 5]
-        assert [tick.get_text() for tick in ax.get_xticklabels()] == ["−0.25", "0", "0.1", "0.25", "0.5"]
-        segments = [s for c in ax.collections for s in c.get_segments()]
-        expected = [wald_interval(round(r * 500), 500) for r in peaks + finals]
-        assert [(s[0][1], s[1][1]) for s in segments] == [pytest.approx(e) for e in expected]
+        assert ax.get_ylim() == (0, 1)
+    segments = [s for c in ax.collections for s in c.get_segments()]
+    expected = [wald_interval(round(r * 500), 500) for r in peaks + finals]
+    assert [(s[0][1], s[1][1]) for s in segments] == [pytest.approx(e) for e in expected]
     assert list(drawn[0]) == pytest.approx(peaks) and list(drawn[1]) == pytest.approx(finals)
-    assert legend(ax)[-1] in ("final", "zero-shot 0.637") and "zero-shot 0.637" in legend(ax)
+    assert sorted(legend(ax)) == ["95% Wald intervals", "final", "peak", "zero-shot 0.637"]
+
+
+def test_a_far_base_does_not_flatten_the_sweep(ax):
+    """At a zero-shot of 0.1 under rates of 0.5 the differences between alphas were a line under the legend."""
+    many = {"base": 0.1, "total": 1000}
+    runs = [result("ah-grpo", [0.5, 0.6], alpha=alpha, **many) for alpha in (-0.25, 0.1, 0.5)]
+    plots.plot_alphas(figure_data.alpha_summary(family(result("grpo", [0.5, 0.55], **many), *runs)), ax)
+    assert ax.get_ylim()[0] > 0.3 and "zero-shot 0.100, off the axis" in legend(ax)
 
 
 def test_a_strong_alpha_does_not_squeeze_the_others(ax):
     """At alpha 4 on a plain axis the paper's five alphas share a tenth of the width."""
     runs = [result("ah-grpo", [0.5, 0.6], alpha=alpha) for alpha in (-0.25, 0.1, 0.25, 0.5, 4.0)]
-    figures.plot_alphas(figure_data.alpha_summary(family(result("grpo", [0.5, 0.6]), *runs)), ax)
-    low, high = (ax.transData.transform((alpha, 0.5))[0] for alpha in (-0.25, 0.5))
-    assert (high - low) / ax.bbox.width > 0.3
+    plots.plot_alphas(figure_data.alpha_summary(family(result("grpo", [0.5, 0.6]), *runs)), ax)
+    assert np.diff(ax.get_xticks()).tolist() == [1] * 5
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["−0.25", "0", "0.1", "0.25", "0.5", "4"]
 
 
 def test_a_sweep_s_lines_are_ordered_by_grey(measured, ax):
     """Lines named by method would all read AH-GRPO; in greyscale the order must stay."""
-    figures.plot_pass_at_1(figure_data.alpha_sweep(measured), ax)
-    lines = ax.lines[:-1]
+    plots.plot_pass_at_1(figure_data.alpha_sweep(measured), ax)
+    lines = [c[0] for c in ax.containers]
     assert legend(ax)[:5] == ["α = -0.25", "α = 0", "α = 0.1", "α = 0.25", "α = 0.5"]
     greys = [lab(line.get_color())[0] for line in lines]
     assert greys == sorted(greys) and min(np.diff(greys)) > 8 and len({line.get_marker() for line in lines}) == 5
 
 
-def test_long_logs_are_drawn_as_running_means(measured, ax):
+def test_an_overview_draws_long_logs_as_running_means(measured, ax):
     """The line is read as the result: nine-step means over the logged rewards, and no other smoothing."""
-    figures.plot_reward(figure_data.reward(measured), ax)
+    plots.plot_reward(figure_data.reward(measured), ax)
     run = measured.methods["grpo"]
     rewards = run.curve("reward")[1]
     line = ax.lines[0]
@@ -313,19 +328,34 @@ def test_long_logs_are_drawn_as_running_means(measured, ax):
     assert line.get_ydata() == pytest.approx([rewards[i : i + 9].mean() for i in range(142)], rel=1e-5)
     assert legend(ax)[0] == f"GRPO, Var {variance(run):.4f}"
     assert ax.get_xlabel() == "training step (9-step means)"
-    band = ax.collections[0].get_paths()[0].vertices
-    spread = run.curve("reward_std")[1]
-    middle = band[band[:, 0] == 75, 1]
-    assert (middle.max() - middle.min()) / 2 == pytest.approx(spread[70:79].mean(), rel=1e-5)
 
 
-def test_few_printed_steps_are_points_with_bars(ax):
-    """The paper's seven steps, smoothed, would be a curve that nobody logged."""
-    figures.plot_reward(figure_data.reward(LARGE), ax)
+def test_each_method_s_rewards_have_a_panel_of_their_own(measured):
+    """Three bands on top of one another hid each other, and the variance that the figure is about."""
+    figure, _ = figures.render("figure-a3", measured)
+    assert len(figure.axes) == 3 and len({ax.get_ylim() for ax in figure.axes}) == 1
+    for ax, run in zip(figure.axes, measured.methods.values(), strict=True):
+        dots = ax.lines[0]
+        assert dots.get_ydata() == pytest.approx(run.curve("reward")[1], rel=1e-5)
+        band, spread = ax.collections[0].get_paths()[0].vertices, run.curve("reward_std")[1]
+        lower = band[band[:, 0] == 75, 1].min()
+        middle = run.curve("reward")[1][70:79].mean()
+        assert middle - lower == pytest.approx(spread[70:79].mean(), rel=1e-5)
+        assert band[:, 1].max() <= plots.LARGEST_REWARD
+        assert ax.texts[0].get_text().endswith(f"Var {variance(run):.4f}")
+    assert "second half" in legend(figure.axes[0])
+
+
+def test_few_printed_steps_are_points_with_bars():
+    """The paper's seven steps, smoothed, would be a curve that nobody logged; nor is a reward above 7.5 possible."""
+    figure, _ = figures.render("figure-a3", LARGE)
+    (ax,) = figure.axes
     drawn = next(line for line in ax.lines if len(line.get_xdata()) == 7)
     assert drawn.get_xydata().tolist() == [[row[0], row[1]] for row in printed.DIAGNOSTICS[printed.LARGE]]
-    assert "GRPO, Var 0.0885 (steps not printed)" in legend(ax) and "SA-AH-GRPO, Var 0.0246" in legend(ax)
-    assert ax.get_xlabel() == "training step"
+    tops = [segment[1, 1] for segment in ax.collections[0].get_segments()]
+    assert max(tops) == 7.5 and tops[2] == pytest.approx(7.202 + 0.115)
+    assert ax.texts[0].get_text() == "SA-AH-GRPO, α = 0.5, Var 0.0246"
+    assert "GRPO, Var 0.0885: steps not printed" in ax.get_xlabel()
 
 
 @pytest.mark.parametrize("values,window,means,middles", [
@@ -344,10 +374,13 @@ def test_running_mean_by_hand(values, window, means, middles):
 def test_entropy_and_weight_of_the_paper():
     """0 stands for 'no negative rollout', which is not a weight of 0."""
     _, axes = plt.subplots(2, 1)
-    figures.plot_entropy_and_weight(figure_data.entropy_and_weight(LARGE), axes)
+    plots.plot_entropy_and_weight(figure_data.entropy_and_weight(LARGE), axes)
     assert axes[0].lines[0].get_ydata().tolist() == [row[4] for row in printed.DIAGNOSTICS[printed.LARGE]]
     assert axes[1].lines[0].get_ydata().tolist() == [row[5] for row in printed.DIAGNOSTICS[printed.LARGE]]
-    assert axes[1].lines[1].get_xydata().tolist() == [[5, 0.174], [120, 0.584], [150, 0.609], [180, 0.619]]
+    steps, weights = axes[1].lines[1].get_data()
+    assert steps.tolist() == [5, 30, 60, 90, 120, 150, 180] and np.isnan(weights[1:4]).all()
+    assert weights[[0, 4, 5, 6]].tolist() == [0.174, 0.584, 0.609, 0.619]
+    assert axes[1].lines[2].get_xdata().tolist() == [30, 60, 90] and legend(axes[1])[-1] == "no negative rollout"
 
 
 def test_a_run_without_a_negative_rollout_is_drawn():
@@ -355,7 +388,7 @@ def test_a_run_without_a_negative_rollout_is_drawn():
     rows = [{"step": s, "sa_ah/entropy": 0.1, "sa_ah/weight": 1.0, "sa_ah/weight_negative": 0.0,
              "sa_ah/negative_fraction": 0.0} for s in (1, 2)]  # fmt: skip
     figure, _ = figures.render("figure-a4", family(result("sa-ah-grpo", rows=rows)))
-    assert legend(figure.axes[1]) == ["all rollouts"]
+    assert legend(figure.axes[1]) == ["all rollouts", "no negative rollout"]
 
 
 def test_diagnostics_draw_the_logged_keys(measured):
@@ -379,8 +412,8 @@ def test_a_figure_says_what_it_is(measured, name):
 
 
 @pytest.mark.parametrize("draw,rows", [
-    (figures.plot_pass_at_1, figure_data.pass_at_1), (figures.plot_reward, figure_data.reward),
-    (figures.plot_alphas, figure_data.alpha_summary), (figures.plot_alpha_bars, figure_data.alpha_summary),
+    (plots.plot_pass_at_1, figure_data.pass_at_1), (plots.plot_reward, figure_data.reward),
+    (plots.plot_alphas, figure_data.alpha_summary), (plots.plot_alpha_bars, figure_data.alpha_summary),
 ])  # fmt: skip
 def test_data_in_ax_out(measured, draw, rows, ax):
     """A reader's own layout must not sprout a second figure."""
@@ -400,7 +433,7 @@ def test_what_a_source_lacks_is_said(name):
 def test_the_csv_is_what_was_drawn(measured, tmp_path):
     """The numbers beside the picture must redraw it."""
     figure, rows = figures.render("figure-a1", measured)
-    saved = list(csv.DictReader(figures.save(figure, rows, tmp_path, "f")[-1].open(encoding="utf-8")))
+    saved = list(csv.DictReader(style.save(figure, rows, tmp_path, "f")[-1].open(encoding="utf-8")))
     assert len(saved) == len(rows) == 1 + 5 + 5 + 6
     for line, row in zip(saved, rows, strict=True):
         assert line["method"] == row["method"] and float(line["pass_at_1"]) == pytest.approx(row["pass_at_1"], abs=1e-6)
@@ -413,7 +446,7 @@ def test_a_second_drawing_gives_the_same_bytes(measured, tmp_path):
     for out, resolution in (("first", 50), ("second", 200)):
         with plt.rc_context({"savefig.dpi": resolution, "font.size": 20, "svg.fonttype": "path"}):
             for name in ("figure-1", "figure-a2"):
-                figures.save(*figures.render(name, measured), tmp_path / out, name)
+                style.save(*figures.render(name, measured), tmp_path / out, name)
     first = contents(tmp_path / "first")
     assert len(first) == 8 and first == contents(tmp_path / "second")
     assert not any(re.search(rb"<dc:date>|Software", data) for data in first.values())
@@ -423,7 +456,7 @@ def test_a_notebook_s_figure_stays_open_until_it_is_saved(measured, tmp_path):
     """The notebooks keep the returned figure in a name, so only an open one is shown; a saved one leaks no memory."""
     figure = figures.overview(measured)
     assert plt.fignum_exists(figure.number)
-    figures.save(figure, [], tmp_path, "picture")
+    style.save(figure, [], tmp_path, "picture")
     assert not plt.get_fignums()
 
 
@@ -459,7 +492,7 @@ def test_the_schematic_shows_one_prompt_s_two_rollouts():
     """A good and a bad rollout of different prompts would compare problems, not methods."""
     calm, lively = pair(1, CONFIG, [0.1, 0.1]), pair(2, CONFIG, [0.4, 0.8, 0.3])
     stray = rollout(3, "other", -1.0, CONFIG, [5.0, 5.0])
-    rows = schematic.rows(with_rollouts(*calm, *lively, stray))
+    rows = [row for row in schematic.rows(with_rollouts(*calm, *lively, stray)) if row["source"] == "logged"]
     assert [row["step"] for row in rows] == [2] * 6 and [row["rollout"] for row in rows[::3]] == [
         "positive",
         "negative",
@@ -489,16 +522,39 @@ def test_a_tampered_log_is_refused():
         schematic.rows(with_rollouts(good, bad))
 
 
-def test_the_schematic_is_drawn_as_computed():
-    """Eight panels: entropy above three methods' weights, the positive rollout on the left."""
+def test_the_schematic_prefers_rollouts_that_can_be_read():
+    """Five tokens, or fifty-seven beside six, show no discount growing."""
+    short, long = pair(1, CONFIG, [0.9] * 3), pair(2, CONFIG, [0.1] * 8)
+    rows = schematic.rows(with_rollouts(*short, *long))
+    assert {row["step"] for row in rows if row["source"] == "logged"} == {2}
+
+
+def test_the_schematic_s_own_rollouts_are_weighted_by_eq_5():
+    """Entropies are made up and said to be; weights are not."""
     rows = schematic.rows(with_rollouts(*pair(1, CONFIG)))
-    _, axes = plt.subplots(4, 2)
+    for side, (advantage, tokens, entropy) in schematic.DRAWN_ROLLOUTS.items():
+        members = [row for row in rows if (row["source"], row["rollout"]) == ("drawn", side)]
+        assert [row["token"] for row in members] == tokens and len(tokens) == len(entropy) == schematic.SHOWN
+        spent = np.exp(-0.5 * np.cumsum(entropy))
+        assert [row["ah-grpo"] for row in members] == pytest.approx(spent, rel=1e-5)
+        spared = np.ones(len(spent))
+        assert [row["sa-ah-grpo"] for row in members] == pytest.approx(spent if advantage < 0 else spared, rel=1e-5)
+
+
+def test_the_schematic_is_drawn_as_computed():
+    """Four tables: entropy above three methods' weights, successes before failures, drawn before logged."""
+    rows = schematic.rows(with_rollouts(*pair(1, CONFIG)))
+    _, axes = plt.subplots(4, 1)
     schematic.draw(rows, axes)
-    for column, side in enumerate(schematic.SIDES):
-        members = [row for row in rows if row["rollout"] == side]
-        for ax, key in zip(axes[:, column], ("entropy", "grpo", "ah-grpo", "sa-ah-grpo"), strict=True):
-            assert ax.patches[0].get_data().values.tolist() == [row[key] for row in members]
-        assert axes[0, column].get_title() == f"{side} rollout, Â = {members[0]['advantage']:+.2f}"
+    for ax, (source, side) in zip(axes, itertools.product(schematic.SOURCES, schematic.SIDES), strict=True):
+        members = [row for row in rows if (row["source"], row["rollout"]) == (source, side)][: schematic.SHOWN]
+        cells = [text.get_text() for text in ax.texts]
+        wanted = [schematic._short(row[key]) for key in schematic.ROWS for row in members]
+        assert [cell for cell in cells if re.fullmatch(r"1?\.?\d*", cell)][: len(wanted)] == wanted
+        shades = [patch.get_alpha() for patch in ax.patches]
+        assert len(shades) == len(wanted) and shades[len(members)] == 0.75
+        title = ax.get_title(loc="left")
+        assert title.startswith(f"{side} rollout") and ("made up" in title) == (source == "drawn")
 
 
 def test_the_fixtures_are_the_protocol(found):

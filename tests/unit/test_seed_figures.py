@@ -13,7 +13,8 @@ from made_runs import family
 from sa_ah_lib.analysis import comparison, seeds
 from sa_ah_lib.analysis.compared import Compared
 from sa_ah_lib.config import CONTROLS, METHODS
-from sa_ah_lib.report import figures, seed_figures
+from sa_ah_lib.report import seed_figures
+from sa_ah_lib.report.style import METHOD_STYLE, STYLE
 from sa_ah_lib.train.runlog import RunLog
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +25,7 @@ SPREADS = [1.0, 1.1, 0.9, 1.2, 0.8, 1.0, 1.05, 0.95]
 
 @pytest.fixture(autouse=True)
 def closed():
-    with plt.style.context(figures.STYLE):
+    with plt.style.context(STYLE):
         yield
     plt.close("all")
 
@@ -91,7 +92,7 @@ def test_arms_are_told_apart_without_colour(arms):
     styles = seed_figures.STYLES.values()
     for key in ("color", "marker"):
         assert len({style[key] for style in styles}) == len(TRAINED)
-    assert all(seed_figures.STYLES[name] == style for name, style in figures.METHOD_STYLE.items())
+    assert all(seed_figures.STYLES[name] == style for name, style in METHOD_STYLE.items())
 
 
 def test_arms_of_one_method_take_other_markers():
