@@ -68,6 +68,7 @@ figures: $(LIGHT)/.installed  ## every table and figure from LOGS (the published
 	$(LIGHT)/bin/python -m sa_ah_lib.report.seed_figures $(LOGS) --out figures/seeds
 	$(LIGHT)/bin/python -m sa_ah_lib.report.board_pages $(LOGS) --out figures/board
 	$(LIGHT)/bin/python -m sa_ah_lib.report.preregistered_pages $(LOGS) --out figures/preregistered
+	$(LIGHT)/bin/python -m sa_ah_lib.report.microscope_pages $(LOGS)/microscope --out figures/microscope
 	$(LIGHT)/bin/python -m sa_ah_lib.report.index figures
 	$(LIGHT)/bin/python -m sa_ah_lib.report.rule_cards docs/rules --logs $(LOGS)
 	$(LIGHT)/bin/python -m sa_ah_lib.report.pages $(LOGS) README.md docs/metrics.md docs/results.md

@@ -1,12 +1,16 @@
 """The audit as one page, a short section per check and claim, readable on a phone. Needs no torch."""
 
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+from sa_ah_lib.analysis.comparison import by_family, caption
 from sa_ah_lib.analysis.table import Html, html_table, markdown_table
-from sa_ah_lib.paper import audit_method, audit_tables, audit_text
-from sa_ah_lib.paper.claims import judge
+from sa_ah_lib.paper import audit_logs, audit_method, audit_tables, audit_text
+from sa_ah_lib.paper.audit_tables import Check
+from sa_ah_lib.paper.claims import Claim, judge
 from sa_ah_lib.paper.printed import CITATION, LARGE, SMALL, family
+from sa_ah_lib.train.run import Run
 
 INTRODUCTION = f"""# Audit of {CITATION}
 
@@ -16,26 +20,26 @@ tables and figures, which show the paper as published. "Agrees" judges the print
 """
 NUMBERS, CLAIMS = "The paper's numbers against each other", "The claims"
 LEGEND = """\
-Supported: the direction is in the numbers and a 5% test tells it from chance. Not supported: the direction is not in
-the numbers. Undecidable: it is, and chance could have made it. Our micro models are other, far smaller models on other
-problems: their runs say what the rule does there, not what it does to Qwen on GSM8K."""
+By the paper's numbers. Supported: the direction is in the numbers and a 5% test tells it from chance. Not supported:
+the direction is not in the numbers. Undecidable: it is, and chance could have made it.
+
+By our runs, over seeds, one comparison per model, length and alpha. Better or worse: told from chance, in the claim's
+direction or against it. Equivalent: any difference is too small to matter. Undecided: none of these. Not run: no
+comparison over seeds has the claim's runs. Our micro models are other, far smaller models on other problems: their runs
+say what the rule does there, not what it does to Qwen on GSM8K."""
 
 
-def checks():
-    """Every ``Check``: tables, text, method."""
-    return [*audit_tables.checks(), *audit_text.checks(), *audit_method.checks()]
+def checks() -> list[Check]:
+    """Every ``Check``: tables, logs, text, method."""
+    return [check for part in (audit_tables, audit_logs, audit_text, audit_method) for check in part.checks()]
 
 
-def claims(measured=()):
-    """Every ``Claim``, by the paper and by the fullest measured family of each size.
-
-    Args:
-        measured: measured families; those that trained all three methods on most problems stand for the two models.
-    """
-    return judge(family(LARGE), family(SMALL), *(_fullest(measured, large) for large in (True, False)))
+def claims(measured: Sequence[Run] = ()) -> list[Claim]:
+    """Every ``Claim``, by the paper's numbers and by ``measured`` runs of any scale and seed."""
+    return judge(family(LARGE), family(SMALL), measured)
 
 
-def check_sections():
+def check_sections() -> list[tuple[str, dict[str, str]]]:
     """(heading, {label: text}) of every check."""
     labels = ("Agrees", "From the paper's own numbers", "Why it matters")
     return [
@@ -43,7 +47,7 @@ def check_sections():
     ]
 
 
-def claim_sections(judged):
+def claim_sections(judged: Sequence[Claim]) -> list[tuple[str, dict[str, str]]]:
     """(heading, {label: text}) of every ``Claim``."""
     return [
         (
@@ -58,13 +62,13 @@ def claim_sections(judged):
     ]
 
 
-def verdicts(judged):
+def verdicts(judged: Sequence[Claim]) -> tuple[list[str], list[list[str]]]:
     """(header, rows): the verdicts on every claim at a glance."""
     header = ["claim", "by the paper's numbers", "by our runs"]
     return header, [[claim.text, claim.by_paper.word, claim.by_measured.word] for claim in judged]
 
 
-def html(measured=(), judged=None):
+def html(measured: Sequence[Run] = (), judged: Sequence[Claim] | None = None) -> Html:
     """The page for a notebook; ``judged``: the ``claims`` of ``measured`` where they are there already."""
     judged = judged or claims(measured)
     parts = [f"<h3>{title}</h3>{_html(sections)}" for title, sections in (
@@ -72,10 +76,11 @@ def html(measured=(), judged=None):
     return Html(html_table(*verdicts(judged)) + "".join(parts))
 
 
-def save(directory, measured=(), judged=None):
+def save(directory: str | Path, measured: Sequence[Run] = (), judged: Sequence[Claim] | None = None) -> Path:
     """Write ``audit.md``; its path. ``judged`` as in ``html``."""
-    told = [_fullest(measured, large) for large in (True, False)]
-    ours = "; ".join(f.caption for f in told if f) or "no measured runs were given"
+    compared = by_family(measured).items()
+    ours = "; ".join(f"{name}, {caption(arms)}" for name, arms in compared if not name.endswith("-settings"))
+    ours = ours or "no measured runs were given"
     found, judged = checks(), judged or claims(measured)
     counts = ", ".join(f"{word} {sum(c.agrees == word for c in found)}" for word in ("yes", "partly", "no", "note"))
     text = "\n".join(
@@ -110,8 +115,3 @@ def _html(sections):
         items = "".join(f"<li><b>{label}:</b> {escape(text)}</li>" for label, text in texts.items())
         lines.append(f"<h4>{escape(heading)}</h4><ul>{items}</ul>")
     return "".join(lines)
-
-
-def _fullest(families, large):
-    candidates = [f for f in families if f.source == "measured" and f.is_large == large and f.methods]
-    return max(candidates, key=lambda f: (len(f.methods), f.problems, len(f.results)), default=None)

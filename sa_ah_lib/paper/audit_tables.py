@@ -1,9 +1,9 @@
-"""The paper's tables recomputed from each other: half-widths, peaks, repeated numbers, identities. Needs no torch."""
+"""The paper's Tables 1 to 5 recomputed from each other: half-widths, peaks, repeated numbers. Needs no torch."""
 
 from dataclasses import dataclass
 
 from sa_ah_lib.analysis.stats import expected_peak, half_width
-from sa_ah_lib.paper.printed import BASE, CHECKPOINTS, DIAGNOSTICS, LARGE, PROBLEMS, RAW_BASE, SMALL, SUMMARY
+from sa_ah_lib.paper.printed import BASE, CHECKPOINTS, LARGE, PROBLEMS, RAW_BASE, SMALL, SUMMARY
 
 NAMES = {LARGE: "3B", SMALL: "1.5B"}
 METHODS = ("grpo", "ah-grpo", "sa-ah-grpo")
@@ -40,10 +40,6 @@ def checks():
         _windows(),
         *_base(),
         _partial(),
-        _reward_units(),
-        _negative_units(),
-        *_weights(),
-        _inactive(),
         _luck(),
     ]
 
@@ -188,84 +184,6 @@ def _partial():
     )
 
 
-def _reward_units():
-    means = [row[1] for rows in DIAGNOSTICS.values() for row in rows]
-    fits = {n: sum(_is_multiple(mean, 0.1 / n) for mean in means) for n in (16, 40, 80)}
-    share = sum(_is_multiple(digits / 1000, 0.1 / 40) for digits in range(1000)) / 1000
-    return Check(
-        "Tables 6 and 7, mean reward",
-        "16 rollouts a step (Table 1)",
-        f"rewards come in tenths: {fits[16]} of {len(means)} means are averages of 16, {fits[40]} are averages of 40 "
-        f"and {fits[80]} of 80",
-        grade(fits[16] == len(means), fits[80] == len(means)),
-        "So a logged mean is over more than one step's 16. Table 1's 80, five steps of 16, fits wherever 40, five "
-        "steps of 8, does. For 40 speaks only likelihood: a number of three digits fits it with probability "
-        f"{share:g}, so all {len(means)} would by chance with {share ** len(means):.4f}.",
-    )
-
-
-def _negative_units():
-    shares = sorted({row[7] for rows in DIAGNOSTICS.values() for row in rows})
-    coarse = all(_is_multiple(share, 0.25) for share in shares)
-    return Check(
-        "Tables 6 and 7, f₋",
-        "a share of the step's rollouts",
-        f"only {', '.join(f'{s:g}' for s in shares)} occur",
-        "partly" if coarse else "yes",
-        "Quarters fit one group of 4, so f₋, w̄ and w̄₋ describe one group, beside a mean reward over more.",
-    )
-
-
-def _weights():
-    lines, shares = [], []
-    for scale, rows in DIAGNOSTICS.items():
-        for step, *_, weight, negative, fraction, length in [(r[0], *r[5:]) for r in rows]:
-            if fraction and negative < 1:
-                shares.append((scale, step, (1 - weight) / (1 - negative), fraction, length))
-    scale, step, share, fraction, length = max(shares, key=lambda s: s[3] / max(s[2], 1e-9))
-    near = sum(abs(s - f) <= 0.16 for _, _, s, f, _ in shares)
-    lines.append(
-        Check(
-            "Tables 6 and 7, w̄ = 1 − s(1 − w̄₋)",
-            "s, the negative rollouts' share of tokens, near f₋",
-            f"within 0.16 of f₋ in {near} of {len(shares)} rows; {NAMES[scale]} step {step}: {share:.3f} beside "
-            f"{fraction:g}",
-            "yes" if near == len(shares) else "partly",
-            f"There the negative rollouts would have {share * length / fraction:.0f} tokens on average, of a mean "
-            f"length of {length}. The other rows fit weights that are 1 on every rollout that is not negative (Eq. "
-            "8).",
-        )
-    )
-    row = DIAGNOSTICS[LARGE][0]
-    horizon, last = 1 / (0.5 * row[4]), 2.718281828 ** (-0.5 * row[4] * row[8])
-    lines.append(
-        Check(
-            "Table 6, step 5",
-            f"H̄ = {row[4]}, length {row[8]}",
-            f"e-fold horizon {horizon:.0f} tokens, weight at the last token {last:.2f}",
-            "note",
-            "At this mean entropy the rule is nearly exp(-ct) in position and hides the answer of a failed rollout; "
-            "only a "
-            "control with a plain position decay can tell the two apart.",
-        )
-    )
-    return lines
-
-
-def _inactive():
-    rows = DIAGNOSTICS[LARGE]
-    idle = [row[0] for row in rows if row[5] == 1.0]
-    return Check(
-        "Table 6, w̄ = 1.000",
-        "SA-AH-GRPO's discount stabilises training",
-        f"no token that w̄ describes is discounted in {len(idle)} of {len(rows)} rows (steps "
-        f"{', '.join(map(str, idle))})",
-        "note",
-        "If w̄ described the whole step, its loss would be GRPO's there. But it fits one group of 4 (f₋ above), so the "
-        "other groups of those steps may have been discounted.",
-    )
-
-
 def _luck():
     rates = CHECKPOINTS[SMALL, "grpo", 0.0]
     mean = sum(rates) / len(rates)
@@ -278,8 +196,3 @@ def _luck():
         "note",
         "A peak over checkpoints on the test problems is partly luck, more so for a run with more checkpoints.",
     )
-
-
-def _is_multiple(value, unit):
-    nearest = round(value / unit) * unit
-    return abs(value - nearest) <= 0.00051

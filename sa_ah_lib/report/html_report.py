@@ -58,7 +58,7 @@ def build(everything_found, out, seed=123):
             "Statistics": [pages.table(make, everything) for make in STATISTICS],
             "Seeds": _seeds(everything_found.results, scratch),
             "Rollouts": [_heat_maps(family) for family in trained],
-            "Audit": [f"<p>{html.escape(audit.LEGEND)}</p>", audit.html(found.families)],
+            "Audit": [f"<p>{html.escape(audit.LEGEND)}</p>", audit.html(everything_found.results)],
         }  # fmt: skip
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -38,7 +38,7 @@ def save(directory: str | Path) -> Path:
     for start, names in (("The paper's tables", TABLES), ("The paper's figures and appendix", FIGURES), ("Ours", OURS)):
         sections = [part for name in names if (part := _section(directory, folders, name))]
         parts += [f"## {start}\n", *sections] if sections else []
-    parts += [*_preregistered(directory), *_board(directory), *_seeds(directory)]
+    parts += [*_preregistered(directory), *_board(directory), *_seeds(directory), *_microscope(directory)]
     path = directory / "README.md"
     path.write_text("\n".join(parts), encoding="utf-8")
     return path
@@ -63,6 +63,7 @@ def _folder_table(directory, folders):
         "board/": "measured: every token-weight rule against GRPO, paired by warm start and seed",
         "preregistered/": "measured: the comparisons that were settled before their runs",
         "seeds/": "measured: methods over seeds, paired",
+        "microscope/": "measured: what each rule does to the gradient of frozen rollouts, and to their tokens",
         "audit.md": "the paper's numbers held against each other; each of its claims by them and by our runs",
         "logs/": "the run directories that everything measured is made from",
     }
@@ -118,6 +119,17 @@ def _seeds(directory):
         kinds = [kind for kind in ("summary", "seeds", "profiles") if any(directory.glob(f"seeds/{kind}-{name}.png"))]
         cells = [[_cell(directory, "seeds", f"{kind}-{name}", "") for kind in kinds]]
         parts.append(f"### {name}\n\n{title.partition(':')[0]}, {origin}.\n\n{_table(kinds, cells)}\n")
+    return parts
+
+
+def _microscope(directory):
+    """Every study of gradients and tokens: its table and its picture."""
+    names = [path.stem for path in sorted(directory.glob("microscope/*.md"))]
+    parts = ["## Gradients and tokens of frozen rollouts\n"] * bool(names)
+    for name in names:
+        title, origin = _caption(directory / "microscope" / f"{name}.md")
+        cell = _cell(directory, "microscope", name, "")
+        parts.append(f"### {name}\n\n{title}, {origin}.\n\n{_table(['all tokens, all layers'], [[cell]])}\n")
     return parts
 
 

@@ -7,7 +7,7 @@ from sa_ah_lib.analysis import stats
 from sa_ah_lib.analysis.results import MissingData, mean_kl, variance
 from sa_ah_lib.analysis.table import DASH, PLUS_MINUS, Table
 from sa_ah_lib.config import METHOD_LABELS, RunConfig
-from sa_ah_lib.paper.claims import compare
+from sa_ah_lib.paper.judges import compare
 from sa_ah_lib.paper.printed import BOLD, HYPERPARAMETERS, PARTIAL, PROBLEMS, RAW_BASE
 from sa_ah_lib.upstream.metrics import METRICS
 

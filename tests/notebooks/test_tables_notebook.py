@@ -189,6 +189,8 @@ def test_the_committed_figures_are_those_of_the_published_logs(tmp_path, cpu):
     child("-m", "sa_ah_lib.report.board_pages", str(logs), "--out", str(tmp_path / "board"), variables=variables)
     pages = ("-m", "sa_ah_lib.report.preregistered_pages", str(logs), "--out", str(tmp_path / "preregistered"))
     child(*pages, variables=variables)
+    studies = str(logs / "microscope"), "--out", str(tmp_path / "microscope")
+    child("-m", "sa_ah_lib.report.microscope_pages", *studies, variables=variables)
     (tmp_path / "logs").mkdir()
     child("-m", "sa_ah_lib.report.index", str(tmp_path), variables=variables)
     published, drawn = contents(committed, without=("logs",)), contents(tmp_path)

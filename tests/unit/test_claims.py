@@ -6,18 +6,20 @@ import numpy as np
 import pytest
 from families import family, result
 
-from sa_ah_lib.paper import claims, printed
-from sa_ah_lib.paper.claims import NOT_SUPPORTED, SUPPORTED, UNDECIDABLE
+from sa_ah_lib.paper import claims, judges, over_seeds, printed
+from sa_ah_lib.paper.judges import NOT_SUPPORTED, SUPPORTED, UNDECIDABLE
 
 LARGE, SMALL = printed.family(printed.LARGE), printed.family(printed.SMALL)
 ACCURACY = [0.2, 0.5, 0.6, 0.7]
 N = 500
 
 
-def verdict(text, measured, kind="measured"):
-    """The verdict on the claim that begins with ``text``."""
-    (claim,) = [c for c in claims.judge(LARGE, SMALL, measured, measured) if c.text.startswith(text)]
-    return claim.by_measured if kind == "measured" else claim.by_paper
+def verdict(text, judged=None):
+    """The verdict on the claim that begins with ``text``, by the numbers of one family in the place of both, or of the
+    paper's own."""
+    families = (LARGE, SMALL) if judged is None else (judged, judged)
+    (claim,) = [c for c in claims.judge(*families) if c.text.startswith(text)]
+    return claim.by_paper
 
 
 def methods(grpo, ah, sa, base=None):
@@ -129,8 +131,8 @@ def test_alphas_are_compared_with_their_own_baseline():
 
 def test_without_runs_nothing_is_decided():
     """Absent evidence is not evidence of absence."""
-    for claim in claims.judge(LARGE, SMALL, None, None):
-        assert claim.by_measured == (UNDECIDABLE, "for want of such runs")
+    for claim in claims.judge(LARGE, SMALL):
+        assert claim.by_measured.word == over_seeds.UNTESTED and "no comparison over seeds" in claim.by_measured.reason
 
 
 @pytest.mark.parametrize("made", [
@@ -139,13 +141,13 @@ def test_without_runs_nothing_is_decided():
 ])  # fmt: skip
 def test_runs_that_lack_what_a_claim_needs_decide_nothing(made):
     """A run without checkpoints (TRL's log has none) ended the audit in a ValueError."""
-    for claim in claims.judge(LARGE, SMALL, made, made):
-        assert claim.by_measured.word == UNDECIDABLE and claim.by_measured.reason
+    for claim in claims.judge(made, made):
+        assert claim.by_paper.word == UNDECIDABLE and claim.by_paper.reason
 
 
 def test_the_paper_s_own_numbers_decide_little():
     """DESIGN's section 4: no difference in Pass@1 is significant at N = 500, and two are not there at all."""
-    words = {c.text: c.by_paper.word for c in claims.judge(LARGE, SMALL, None, None)}
+    words = {c.text: c.by_paper.word for c in claims.judge(LARGE, SMALL)}
     assert len(words) == 13
     assert [text for text, word in words.items() if word == SUPPORTED] == [
         "The policy becomes more confident: entropy falls"
@@ -153,13 +155,13 @@ def test_the_paper_s_own_numbers_decide_little():
     for text in ("SA-AH-GRPO ends higher than GRPO and AH-GRPO", "All three methods improve on zero-shot",
                  "Entropy discounting helps: positive α ends higher than α = 0"):  # fmt: skip
         assert words[text] == NOT_SUPPORTED
-    improves = verdict("SA-AH-GRPO improves on zero-shot", None, "paper")
+    improves = verdict("SA-AH-GRPO improves on zero-shot")
     assert (
         improves.word == UNDECIDABLE and "+0.034, p = 0.253" in improves.reason and "raw base 0.652" in improves.reason
     )
-    ratio = verdict("SA-AH-GRPO has a lower training variance than GRPO", None, "paper")
+    ratio = verdict("SA-AH-GRPO has a lower training variance than GRPO")
     assert ratio.word == UNDECIDABLE and "= 3.60" in ratio.reason and "printed for two models" in ratio.reason
-    ends = verdict("SA-AH-GRPO ends higher", None, "paper").reason
+    ends = verdict("SA-AH-GRPO ends higher").reason
     assert "+0.026, p = 0.381" in ends and ends.count("1.5B") == 1 and re.search(r"SA-AH − AH -0\.002", ends)
 
 
@@ -167,6 +169,6 @@ def test_compare_falls_back_to_counts_where_problems_differ():
     """Answers of 7 and of 8 problems cannot be paired one by one."""
     a = result("grpo", [0.5], total=8, answers={30: [True] * 4 + [False] * 4}, base=0.25)
     b = result("ah-grpo", [0.5], total=8, answers={30: [True] * 4 + [False] * 3})
-    assert claims.compare(a, 30, b, 30)[1].startswith("two-proportion")
-    assert claims.compare(a, 30, a, 0)[0].estimate == pytest.approx(0.25)
-    assert claims.compare(a, 30, a, 30)[1].startswith("McNemar")
+    assert judges.compare(a, 30, b, 30)[1].startswith("two-proportion")
+    assert judges.compare(a, 30, a, 0)[0].estimate == pytest.approx(0.25)
+    assert judges.compare(a, 30, a, 30)[1].startswith("McNemar")

@@ -1,0 +1,142 @@
+"""The paper's claims by our own runs: comparisons over seeds, with the verdicts of ``analysis.seeds``. Needs no torch.
+
+A claim is judged in every comparison of two seeds or more that has its methods: one per model, length and alpha.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from sa_ah_lib.analysis import answer, seeds
+from sa_ah_lib.analysis.comparison import arm_of, by_family
+from sa_ah_lib.analysis.stats import second_half
+
+UNTESTED = "not run"
+LEVEL = 0.05
+
+
+class Finding(NamedTuple):
+    """A verdict word of ``seeds.VERDICTS``, or ``UNTESTED``, and the numbers it rests on."""
+
+    word: str
+    reason: str
+
+
+Judge = Callable[[list[Any]], Finding]
+"""From the arms of one comparison to a ``Finding``."""
+
+
+def findings(results: Sequence[Any], judge: Judge) -> Finding:
+    """The verdicts of every comparison among ``results``, and their numbers one after the other."""
+    # Settings of one method are compared with its own GRPO elsewhere; here each strength is one comparison.
+    compared = {name: arms for name, arms in by_family(results).items() if not name.endswith("-settings")}
+    found = {name: judge(arms) for name, arms in compared.items()}
+    found = {name: finding for name, finding in found.items() if finding.word != UNTESTED}
+    if not found:
+        return Finding(UNTESTED, "no comparison over seeds has the runs that this claim is about")
+    words = [finding.word for finding in found.values()]
+    counted = [f"{word} ({words.count(word)} of {len(words)})" for word in dict.fromkeys(words)]
+    told = "; ".join(f"{name}: {finding.word}, {finding.reason}" for name, finding in found.items())
+    return Finding(words[0] if len(set(words)) == 1 else ", ".join(counted), told)
+
+
+def between(method: str, *others: str, metric: str = "pass_at_1") -> Judge:
+    """``method`` against each of ``others`` in one metric; better only where it is better than all of them."""
+
+    def judge(arms):
+        first = arm_of(arms, method)
+        if first is None or any(arm_of(arms, other) is None for other in others):
+            return Finding(UNTESTED, "")
+        # As every table has them: corrected for all arms that are compared with the other method.
+        compared = [answer.against_reference(arms, metric, other)[first.label] for other in others]
+        told = ", ".join(f"against {c.second} {answer.gain_text(c)}" for c in compared)
+        return Finding(_weakest([seeds.verdict(c) for c in compared]), f"{told}, {compared[0].gain.count} seeds")
+
+    return judge
+
+
+def unseen(arms: list[Any]) -> Finding:
+    """For a claim whose runs we did not repeat over seeds."""
+    return Finding(UNTESTED, "")
+
+
+def over_zero_shot(*methods: str) -> Judge:
+    """Whether every method's final Pass@1 is above the same run's zero-shot one."""
+
+    def judge(arms):
+        chosen = [arm for name in methods if (arm := arm_of(arms, name)) is not None]
+        gains = {arm.label: [run.final[0] / run.final[1] - run.base for run in _based(arm)] for arm in chosen}
+        return _of_gains(gains, len(methods), 100, "points over zero-shot")
+
+    return judge
+
+
+def rising(method: str, key: str, sign: int, where: str = "") -> Judge:
+    """Whether a logged value rises (+1) or falls (-1) with the steps, by each seed's rank correlation."""
+
+    def judge(arms):
+        arm = arm_of(arms, method)
+        slopes = [_slope(run, key, where) for run in arm.runs.values()] if arm is not None else []
+        slopes = [sign * slope for slope in slopes if slope is not None]
+        return _of_gains({arm.label: slopes} if slopes else {}, 1, sign, "mean Spearman with the step")
+
+    return judge
+
+
+def larger_late(method: str, than: str, key: str) -> Judge:
+    """Whether the mean of a logged value over the second half of the steps is larger than another method's."""
+
+    def judge(arms):
+        first, second = arm_of(arms, method), arm_of(arms, than)
+        if first is None or second is None:
+            return Finding(UNTESTED, "")
+        means = [{k: _late_mean(run, key) for k, run in arm.runs.items()} for arm in (first, second)]
+        shared = [k for k in means[0] if means[0][k] and means[1].get(k)]
+        gains = [float(np.log(means[0][k] / means[1][k])) for k in shared]
+        return _of_gains({f"{first.label} / {second.label}": gains} if gains else {}, 1, None, "mean ratio")
+
+    return judge
+
+
+def _of_gains(gains, wanted, scale, what):
+    """The weakest verdict over {label: gains per seed}; "better" where their mean is above 0 at the 5 % level."""
+    if len(gains) < wanted or not all(gains.values()):
+        return Finding(UNTESTED, "")
+    words, told = [], []
+    for label, values in gains.items():
+        mean, p_value = float(np.mean(values)), _sign_flip(values)
+        decided = len(values) >= seeds.MIN_SEEDS and p_value < LEVEL
+        words.append("undecided" if not decided else "better" if mean > 0 else "worse")
+        shown = f"× {np.exp(mean):.2f}" if scale is None else f"{scale * mean:+.{1 if scale == 100 else 2}f}"
+        told.append(f"{label} {shown} {what} over {len(values)} seeds (sign-flip p = {p_value:.3g})")
+    return Finding(_weakest(words), ", ".join(told))
+
+
+def _sign_flip(values):
+    if len(values) < 2:
+        return 1.0
+    flips = {"permutation_type": "samples", "n_resamples": seeds.SIGN_FLIPS, "rng": np.random.default_rng(123)}
+    return float(stats.permutation_test((np.asarray(values),), np.mean, **flips).pvalue)
+
+
+def _weakest(words):
+    """A claim of several parts is as good as its worst part."""
+    return next(word for word in ("worse", "undecided", "equivalent", "better") if word in words)
+
+
+def _based(arm):
+    return [run for run in arm.runs.values() if run.base is not None and run.pass_at_1]
+
+
+def _slope(run, key, where):
+    rows = [row for row in run.train if row.get(key) is not None and (not where or row.get(where))]
+    if len({row[key] for row in rows}) < 2:
+        return None
+    return float(stats.spearmanr([row["step"] for row in rows], [row[key] for row in rows]).statistic)
+
+
+def _late_mean(run, key):
+    values = run.curve(key)[1]
+    return float(second_half(values).mean()) if len(values) > 3 else None
