@@ -102,8 +102,8 @@ def _follows_eq_5():
     for scale, rows in DIAGNOSTICS.items():
         for step, _, _, _, entropy, _, negative, fraction, length in rows:
             if fraction:
-                spent = ALPHA * entropy * length
-                ratios[scale, step] = negative / ((1 - math.exp(-spent)) / spent)
+                weights = [math.exp(-ALPHA * entropy * t) for t in range(1, length + 1)]
+                ratios[scale, step] = negative * length / sum(weights)
     (_, low), (_, high) = (pick(ratios.items(), key=lambda item: item[1]) for pick in (min, max))
     furthest = max(high, 1 / low)
     return Check(
@@ -127,7 +127,8 @@ def _within_groups():
     return Check(
         f"Table 7, step {step}",
         f"reward {mean} ± {spread}, beside Pass@1 {rate}",
-        f"a wrong answer costs at least {cost:g}: one among {rollouts} makes the std {least:.2f} or more",
+        f"a wrong answer costs at least {cost:g}: one among {rollouts} makes the std {least:.2f} or more, "
+        f"beside {spread:g}",
         grade(spread >= least),
         f"If ± were over the {rollouts} rollouts of the mean, all would be right, with probability "
         f"{rate:.3f}^{rollouts} = {rate**rollouts:.0e} at the printed Pass@1. It fits one group, or a mean of the stds "

@@ -83,7 +83,7 @@ def _rule():
 
 def _conservative():
     return Check(
-        "Section 4.1 and Table 2",
+        "Table 2 and Section 4.1",
         "zero-shot Pass@1 reported conservatively, 1.5 points below the raw evaluation",
         f"{RAW_BASE[LARGE]} to {BASE[LARGE]} and {RAW_BASE[SMALL]} to {BASE[SMALL]}: every gain over it is larger",
         "no",

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
-from sa_ah_lib.analysis import answer, seeds
+from sa_ah_lib.analysis import compared, seeds
 from sa_ah_lib.analysis.comparison import arm_of, by_family
 from sa_ah_lib.analysis.stats import second_half
 
@@ -31,8 +31,8 @@ Judge = Callable[[list[Any]], Finding]
 def findings(results: Sequence[Any], judge: Judge) -> Finding:
     """The verdicts of every comparison among ``results``, and their numbers one after the other."""
     # Settings of one method are compared with its own GRPO elsewhere; here each strength is one comparison.
-    compared = {name: arms for name, arms in by_family(results).items() if not name.endswith("-settings")}
-    found = {name: judge(arms) for name, arms in compared.items()}
+    families = {name: arms for name, arms in by_family(results).items() if not name.endswith("-settings")}
+    found = {name: judge(arms) for name, arms in families.items()}
     found = {name: finding for name, finding in found.items() if finding.word != UNTESTED}
     if not found:
         return Finding(UNTESTED, "no comparison over seeds has the runs that this claim is about")
@@ -50,9 +50,9 @@ def between(method: str, *others: str, metric: str = "pass_at_1") -> Judge:
         if first is None or any(arm_of(arms, other) is None for other in others):
             return Finding(UNTESTED, "")
         # As every table has them: corrected for all arms that are compared with the other method.
-        compared = [answer.against_reference(arms, metric, other)[first.label] for other in others]
-        told = ", ".join(f"against {c.second} {answer.gain_text(c)}" for c in compared)
-        return Finding(_weakest([seeds.verdict(c) for c in compared]), f"{told}, {compared[0].gain.count} seeds")
+        found = [compared.against_reference(arms, metric, other)[first.label] for other in others]
+        told = ", ".join(f"against {c.second} {compared.gain_text(c)}" for c in found)
+        return Finding(_weakest([seeds.verdict(c) for c in found]), f"{told}, {found[0].gain.count} runs")
 
     return judge
 
@@ -110,7 +110,7 @@ def _of_gains(gains, wanted, scale, what):
         decided = len(values) >= seeds.MIN_SEEDS and p_value < LEVEL
         words.append("undecided" if not decided else "better" if mean > 0 else "worse")
         shown = f"× {np.exp(mean):.2f}" if scale is None else f"{scale * mean:+.{1 if scale == 100 else 2}f}"
-        told.append(f"{label} {shown} {what} over {len(values)} seeds (sign-flip p = {p_value:.3g})")
+        told.append(f"{label} {shown} {what} over {len(values)} runs (sign-flip p = {p_value:.3g})")
     return Finding(_weakest(words), ", ".join(told))
 
 

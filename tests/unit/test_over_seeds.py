@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from families import result
 
-from sa_ah_lib.analysis import answer, comparison, seeds
+from sa_ah_lib.analysis import compared, comparison, seeds
 from sa_ah_lib.paper import claims, over_seeds, printed
 
 LARGE, SMALL = printed.family(printed.LARGE), printed.family(printed.SMALL)
@@ -39,7 +39,7 @@ def found(text, results):
 @pytest.mark.parametrize("sa,word", [(0.7, "better"), (0.3, "worse"), (0.5, "equivalent")])
 def test_a_claimed_difference(sa, word):
     said = found("Discounting failures alone", runs(ah=0.5, sa=sa, grpo=0.4))
-    assert said.word == word and "8 seeds" in said.reason and "micro-s-60steps-a0.5" in said.reason
+    assert said.word == word and "8 runs" in said.reason and "micro-s-60steps-a0.5" in said.reason
 
 
 def test_few_seeds_decide_nothing():
@@ -62,11 +62,11 @@ def test_the_audit_says_what_the_tables_say():
     """Corrected for other arms, or for none, one comparison had two verdicts in one project."""
     results = runs(grpo=0.5, ah=0.505, sa=0.508)
     arms = comparison.arms(results)
-    compared = answer.against_reference(arms, "pass_at_1")
+    beside = compared.against_reference(arms, "pass_at_1")
     sa = next(arm for arm in arms if arm.config.method == "sa-ah-grpo")
     judge = over_seeds.between("sa-ah-grpo", "grpo")
-    assert judge(arms).word == seeds.verdict(compared[sa.label])
-    assert answer.gain_text(compared[sa.label]) in judge(arms).reason
+    assert judge(arms).word == seeds.verdict(beside[sa.label])
+    assert compared.gain_text(beside[sa.label]) in judge(arms).reason
 
 
 def test_a_gain_over_zero_shot():
@@ -86,7 +86,7 @@ def test_a_trend_over_seeds(slope, word):
     made = [run("sa-ah-grpo", 0.5, seed, rows=rows(seed)) for seed in SEEDS]
     made += [run("grpo", 0.5, seed, rows=rows(seed)) for seed in SEEDS]
     said = found("The policy becomes more confident", made)
-    assert said.word == word and "8 seeds" in said.reason
+    assert said.word == word and "8 runs" in said.reason
     assert found("SA-AH-GRPO prevents entropy collapse", made).word == "undecided"
 
 
