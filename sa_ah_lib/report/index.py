@@ -128,8 +128,8 @@ def _microscope(directory):
     parts = ["## Gradients and tokens of frozen rollouts\n"] * bool(names)
     for name in names:
         title, origin = _caption(directory / "microscope" / f"{name}.md")
-        cell = _cell(directory, "microscope", name, "")
-        parts.append(f"### {name}\n\n{title}, {origin}.\n\n{_table(['all tokens, all layers'], [[cell]])}\n")
+        cell = f"{_cell(directory, 'microscope', name, '')} · [every number](microscope/{name}-rows.csv)"
+        parts.append(f"### {name}\n\n{title}, {origin}.\n\n{_table(['picture, table and data'], [[cell]])}\n")
     return parts
 
 
