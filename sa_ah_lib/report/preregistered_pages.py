@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 from sa_ah_lib.analysis import preregistered
 from sa_ah_lib.analysis.loading import load
 from sa_ah_lib.analysis.seeds import METRICS, Comparison, outcome
-from sa_ah_lib.report.figures import WIDTHS, caption, save_pictures, styled
+from sa_ah_lib.report.style import WIDTHS, caption, save_pictures, styled
 
 STYLES = {"pass_at_1": ("#0072B2", "o", -0.15), "auc": ("#D55E00", "s", 0.15)}
 """{endpoint: colour, marker, place above or below the row's middle}."""
