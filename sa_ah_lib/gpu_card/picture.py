@@ -2,7 +2,7 @@
 
 import matplotlib.pyplot as plt
 
-from sa_ah_lib.report import figures
+from sa_ah_lib.report import style
 
 BLUE, LIMIT = "#0072B2", "#D55E00"
 SETTINGS = (("#0072B2", "o"), ("#56B4E9", "s"), ("#D55E00", "^"), ("#E69F00", "D"))
@@ -10,7 +10,7 @@ SETTINGS = (("#0072B2", "o"), ("#56B4E9", "s"), ("#D55E00", "^"), ("#E69F00", "D
 
 def save(card, folder):
     """Write card.png, card.svg and card.pdf below ``folder``; the paths. A part that was not measured says so."""
-    with figures.styled():
+    with style.styled():
         figure, axes = plt.subplots(1, 3, figsize=(6.9, 2.9), layout="constrained", width_ratios=(1.2, 1, 1))
         _errors(axes[0], _found(card, "equalities"))
         steps = _found(card, "times")
@@ -22,8 +22,8 @@ def save(card, folder):
             handles = axes[1].get_legend_handles_labels()
             figure.legend(*handles, loc="outside lower center", ncols=2)
         what = "a rehearsal on a CPU: none of its times is a card's" if card["rehearsal"] else "measured once"
-        figures.caption(figure, f"{card['card']}, {card['date']}: {what}.")
-    return figures.save_pictures(figure, folder, "card")
+        style.caption(figure, f"{card['card']}, {card['date']}: {what}.")
+    return style.save_pictures(figure, folder, "card")
 
 
 def _found(card, kind):
