@@ -45,9 +45,9 @@ def every(rehearse, gsm8k=None):
     if rehearse:
         return [
             machine, *(_equalities(place, True) for place in REHEARSED),
-            measured.times(ROOT, "tiny", 8, 5, VARIABLES, small=True),
-            measured.runs(ROOT, "micro", "Three methods on micro-s", 6, VARIABLES, small=True),
-            measured.evaluation(ROOT, "tiny", 3, VARIABLES, small=True),
+            measured.times(ROOT, "tiny", 8, 30, VARIABLES, small=True),
+            measured.runs(ROOT, "micro", "Three methods on micro-s", 30, VARIABLES, small=True),
+            measured.evaluation(ROOT, "tiny", 30, VARIABLES, small=True),
         ]  # fmt: skip
     times, runs = partial(measured.times, ROOT, variables=VARIABLES), partial(measured.runs, ROOT, variables=VARIABLES)
     return [
@@ -84,7 +84,7 @@ def _equalities(place, rehearse):
     return Stage(
         f"equalities-{backend}-{dtype}" + ("-interpreted" if device == "interpreter" else ""),
         f"Losses and gradients, {'Unsloth' if backend == 'unsloth' else 'stock TRL'}, {dtype}",
-        5 if rehearse else PLACES[place], partial(_compare, size=size, **given), partial(_compared, rows=rows, **given),
+        30 if rehearse else PLACES[place], partial(_compare, size=size, **given), partial(_compared, rows=rows, **given),
         VARIABLES,
     )  # fmt: skip
 
