@@ -84,7 +84,8 @@ def _equalities(place, rehearse):
     return Stage(
         f"equalities-{backend}-{dtype}" + ("-interpreted" if device == "interpreter" else ""),
         f"Losses and gradients, {'Unsloth' if backend == 'unsloth' else 'stock TRL'}, {dtype}",
-        30 if rehearse else PLACES[place], partial(_compare, size=size, **given), partial(_compared, rows=rows, **given),
+        30 if rehearse else PLACES[place], partial(_compare, size=size, **given),
+        partial(_compared, rows=rows, **given),
         VARIABLES,
     )  # fmt: skip
 

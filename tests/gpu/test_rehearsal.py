@@ -27,9 +27,10 @@ def start(directory, machine, *stages):
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("UNSLOTH", "ACCELERATE", "PYTHON"))}
     cache = str(interpreted.folder().parent)
     done = subprocess.run(
-        [machine, directory / "pack" / "start.py", "--out", directory / "out", "--rehearse", "--budget-minutes", "60", "--total-minutes", "60",
+        [machine, directory / "pack" / "start.py", "--out", directory / "out", "--rehearse",
+         "--budget-minutes", "60", "--total-minutes", "60",
          "--stages", ",".join(stages)],
-        env={**clean, "SA_AH_CACHE": cache}, cwd=directory, capture_output=True, text=True, timeout=1500,
+        env={**clean, "SA_AH_CACHE": cache}, cwd=directory, capture_output=True, text=True, timeout=3600,
     )  # fmt: skip
     found = {path.stem: json.loads(path.read_text()) for path in (directory / "out" / "card").glob("*.json")}
     assert found, done.stderr[-3000:]
