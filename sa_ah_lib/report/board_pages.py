@@ -41,7 +41,8 @@ def plot(boards: dict[str, list[board.Row]], ax=None):
         for place, label in enumerate(drawn):
             if gains[label]:
                 _gain(ax, place + shift, gains[label], style)
-        ax.plot([], [], label=scale, linewidth=1.2, markersize=4, **style)
+        if any(gains[label] for label in drawn):
+            ax.plot([], [], label=scale, linewidth=1.2, markersize=4, **style)
     ax.set_yticks(range(len(drawn)), drawn)
     ax.set_ylim(len(drawn) - 0.4, -0.6)
     ax.grid(axis="x")

@@ -42,9 +42,13 @@ def extracted(found: loading.Found) -> str:
 
 
 def main_results(found: loading.Found) -> str:
-    """Pass@1 of the paper's two rules, and of AH-GRPO by position, against GRPO over seeds; one row per comparison."""
+    """Pass@1 of the paper's two rules, and of AH-GRPO by position, against GRPO over seeds; one row per comparison.
+
+    Scales with preregistered comparisons are left out: ``settled`` has theirs.
+    """
     rows = []
-    for name, arms in by_family(found.results).items():
+    others = [run for run in found.results if run.config.scale not in preregistered.SCALES]
+    for name, arms in by_family(others).items():
         compared = {} if name.endswith("-settings") else against_reference(arms, "pass_at_1")
         for arm in arms:
             if arm.label in compared and arm.config.method in ("ah-grpo", "sa-ah-grpo"):
@@ -80,9 +84,20 @@ def preregistered_results(found: loading.Found) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def settled(found: loading.Found) -> str:
+    """Final Pass@1 of the preregistered comparisons of every scale whose runs are all there, in one table."""
+    rows = []
+    for scale in preregistered.SCALES:
+        compared = preregistered.compared(found.results, scale)
+        for one in compared["pass_at_1"] if compared else []:
+            p_values = [f"{p:.3g}" for p in (one.p_value, one.adjusted_p)]
+            rows.append([scale, f"{one.first} against {one.second}", gain_text(one), *p_values, outcome(one)])
+    return _markdown(["scale", "comparison", "gain in Pass@1 [95 %]", "p", "Holm p", "verdict"], rows)
+
+
 BLOCKS: dict[str, Callable[[loading.Found], str]] = {
     "main": main_results, "metrics": metrics, "summary": summary, "comparisons": comparisons, "extraction": extracted,
-    "preregistered": preregistered_results,
+    "preregistered": preregistered_results, "settled": settled,
 }  # fmt: skip
 """{name: what makes the block from the logs}."""
 

@@ -132,7 +132,9 @@ def test_what_upstream_asks_for_is_met_or_left_out_with_a_reason():
         if name not in here or (here[name] and not requirement.specifier.contains(here[name])):
             unmet[name] = f"{requirement} is asked for, the tested set has {here.get(name, 'none')}"
     assert {name: why for name, why in unmet.items() if name not in LEFT_OUT} == {}
-    assert LEFT_OUT.keys() - unmet.keys() == set(), "met, so no longer left out"
+    # What is not pinned, such as certifi, is met on the day that its newest release is new enough.
+    met = {name for name in LEFT_OUT.keys() - unmet.keys() if name in PINS or name not in here}
+    assert met == set(), "met, so no longer left out"
 
 
 def test_make_clean_says_what_it_keeps_and_clean_cache_removes_it(tmp_path):
