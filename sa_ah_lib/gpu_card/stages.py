@@ -1,5 +1,6 @@
 """The stages of a card, the most valuable first: real ones on a GPU, and the same small ones on a CPU."""
 
+import importlib
 import json
 import os
 import sys
@@ -92,8 +93,7 @@ def _equalities(place, rehearse):
 
 def _all_cases(backend):
     sys.path.insert(0, str(ROOT / "tests" / "gpu"))
-    import cases
-
+    cases = importlib.import_module("cases")
     return [*(f"{layout}, {name}" for layout, name in cases.every(backend)), "training"]
 
 

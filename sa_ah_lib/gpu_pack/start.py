@@ -14,6 +14,7 @@ import tarfile
 import venv
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 PACK = Path(__file__).resolve().parent
 
@@ -81,8 +82,9 @@ def unpack(manifest, folder):
             sys.exit(f"{name} is not as it was packed (another sha256). Copy it again.")
         parts.append(PACK / name)
     folder.mkdir(parents=True, exist_ok=True)
+    joined: Any = Parts(parts)  # all that a stream needs is read
     try:
-        with tarfile.open(fileobj=Parts(parts), mode="r|") as archive:
+        with tarfile.open(fileobj=joined, mode="r|") as archive:
             for member in archive:
                 if not (folder / member.name).is_file() or digest(folder / member.name) != known(manifest, member):
                     archive.extract(member, folder, filter="data")
