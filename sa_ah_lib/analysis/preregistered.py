@@ -3,24 +3,25 @@
 from collections.abc import Iterable
 from typing import Any
 
+from sa_ah_lib.analysis.board import Entry
 from sa_ah_lib.analysis.compared import gain_text
-from sa_ah_lib.analysis.comparison import PUBLISHED_STEPS, Arm, arms, caption
+from sa_ah_lib.analysis.comparison import Arm, arms, caption
 from sa_ah_lib.analysis.seeds import METRICS, Comparison, compare_all, outcome
 from sa_ah_lib.analysis.table import DASH, Table
-from sa_ah_lib.config import RunConfig, preset
+from sa_ah_lib.config import RunConfig
 
 SCALES = ("micro-legs", "micro-sum")
 WARM_STARTS, SEEDS = range(5), (1, 2)
 ENDPOINTS = ("pass_at_1", "auc")
 ARMS = {
-    "GRPO": {"method": "grpo"},
-    "AH": {"method": "ah-grpo"},
-    "SA": {"method": "sa-ah-grpo"},
-    "SA, position": {"method": "control-position"},
-    "SA, one scalar": {"method": "control-scalar"},
-    "GRPO, twice the step": {"method": "grpo", "times": 2},
+    "GRPO": Entry("GRPO"),
+    "AH": Entry("AH", method="ah-grpo"),
+    "SA": Entry("SA", method="sa-ah-grpo"),
+    "SA, position": Entry("SA, position", "position", "control-position"),
+    "SA, one scalar": Entry("SA, one scalar", "scalar", "control-scalar"),
+    "GRPO, twice the step": Entry("GRPO, twice the step", learning_rate=2.0),
 }
-"""{name on the page: its method, and what the preset's learning rate is multiplied by}."""
+"""{name on the page: its row of the board}."""
 COMPARISONS = (
     ("SA", "GRPO", "the paper's claim"),
     ("AH", "GRPO", "the paper's other method"),
@@ -40,7 +41,7 @@ def configurations(scale: str) -> list[RunConfig]:
     if scale not in SCALES:
         raise ValueError(f"scale must be one of {SCALES}, which were preregistered. Got {scale!r}.")
     return [
-        _configuration(scale, **arm, warm_start=start, seed=seed)
+        arm.config(scale, warm_start=start, seed=seed)
         for start in WARM_STARTS
         for seed in SEEDS
         for arm in ARMS.values()
@@ -53,7 +54,9 @@ def missing(runs: Iterable[Any], scale: str) -> list[RunConfig]:
     return [config for config in configurations(scale) if config not in done]
 
 
-def compared(runs: Iterable[Any], scale: str) -> dict[str, list[Comparison]] | None:
+def compared(
+    runs: Iterable[Any], scale: str, endpoints: Iterable[str] = ENDPOINTS
+) -> dict[str, list[Comparison]] | None:
     """{endpoint: the six comparisons of one scale}, or None as long as a run is missing.
 
     A look at some of the runs would decide when to stop.
@@ -63,7 +66,7 @@ def compared(runs: Iterable[Any], scale: str) -> dict[str, list[Comparison]] | N
         return None
     found = {name: _arm(name, scale, runs) for name in ARMS}
     pairs = [(found[first], found[second]) for first, second, _ in COMPARISONS]
-    return {endpoint: compare_all(pairs, endpoint) for endpoint in ENDPOINTS}
+    return {endpoint: compare_all(pairs, endpoint) for endpoint in endpoints}
 
 
 def table(runs: Iterable[Any], scale: str, endpoint: str) -> Table:
@@ -72,7 +75,7 @@ def table(runs: Iterable[Any], scale: str, endpoint: str) -> Table:
     name, label = f"preregistered-{scale}-{endpoint.replace('_', '-')}", METRICS[endpoint].label
     title = f"Preregistered comparisons: {label}"
     header = ["comparison", "what it asks", "gain [95%]", "p", "Holm p", "verdict"]
-    found = compared(runs, scale)
+    found = compared(runs, scale, (endpoint,))
     if found is None:
         rows = [[f"{first} against {second}", asked, *[DASH] * 4] for first, second, asked in COMPARISONS]
         left, whole = len(missing(runs, scale)), len(configurations(scale))
@@ -86,13 +89,8 @@ def table(runs: Iterable[Any], scale: str, endpoint: str) -> Table:
     return Table(name, f"{title}, {caption([_arm(arm, scale, runs) for arm in ARMS])}", header, rows)
 
 
-def _configuration(scale, method, times=1, **changes):
-    plain = preset(scale, method, steps=PUBLISHED_STEPS[scale], **changes)
-    return plain.replace(learning_rate=plain.learning_rate * times)
-
-
 def _arm(name, scale, runs):
     """The arm of that name on the page, with its ten runs."""
-    own = {_configuration(scale, **ARMS[name], warm_start=start, seed=seed) for start in WARM_STARTS for seed in SEEDS}
+    own = {ARMS[name].config(scale, warm_start=start, seed=seed) for start in WARM_STARTS for seed in SEEDS}
     (arm,) = arms([run for run in runs if run.config in own])
     return Arm(name, arm.config, arm.runs)

@@ -88,7 +88,7 @@ def settled(found: loading.Found) -> str:
     """Final Pass@1 of the preregistered comparisons of every scale whose runs are all there, in one table."""
     rows = []
     for scale in preregistered.SCALES:
-        compared = preregistered.compared(found.results, scale)
+        compared = preregistered.compared(found.results, scale, ("pass_at_1",))
         for one in compared["pass_at_1"] if compared else []:
             p_values = [f"{p:.3g}" for p in (one.p_value, one.adjusted_p)]
             rows.append([scale, f"{one.first} against {one.second}", gain_text(one), *p_values, outcome(one)])
