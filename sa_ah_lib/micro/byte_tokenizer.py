@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sa_ah_lib.micro.tokenizer import CHAT_TEMPLATE, CONTEXT, END, PAD, START
+from sa_ah_lib.micro.tokenizer import END, PAD, START, chat_tokenizer
 from sa_ah_lib.rewards import TAGS
 
 # One ordinary token each, like the tags: tokens are time. All other text is single bytes.
@@ -17,7 +17,6 @@ def build_tokenizer() -> Any:
     Every text round-trips. A ``PreTrainedTokenizerFast`` with left padding and a ChatML-like template.
     """
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
 
     # No merges, so that a loader which puts Qwen2's own word splitting in its place changes nothing.
     vocabulary = [PAD, START, END, *sorted(pre_tokenizers.ByteLevel.alphabet())]
@@ -26,12 +25,4 @@ def build_tokenizer() -> Any:
     tok.decoder = decoders.ByteLevel()
     tok.add_special_tokens([PAD, START, END])
     tok.add_tokens([AddedToken(text, special=False, normalized=False) for text in (*TAGS, *PHRASES)])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tok,
-        pad_token=PAD,
-        eos_token=END,
-        padding_side="left",
-        model_max_length=CONTEXT,
-        chat_template=CHAT_TEMPLATE,
-        clean_up_tokenization_spaces=False,
-    )
+    return chat_tokenizer(tok)

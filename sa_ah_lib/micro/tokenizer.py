@@ -33,7 +33,6 @@ def build_tokenizer() -> Any:
     A ``PreTrainedTokenizerFast`` with left padding and a ChatML-like template.
     """
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
 
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     letters = [byte_level.pre_tokenize_str(chr(code))[0][0] for code in (10, *range(32, 127))]
@@ -43,11 +42,18 @@ def build_tokenizer() -> Any:
     tok.pre_tokenizer, tok.decoder = byte_level, decoders.ByteLevel()
     tok.add_special_tokens([PAD, START, END, UNKNOWN])
     tok.add_tokens([AddedToken(text, special=False, normalized=False) for text in (*TAGS, *PHRASES)])
+    return chat_tokenizer(tok, unk_token=UNKNOWN)
+
+
+def chat_tokenizer(tok: Any, **marks: str) -> Any:
+    """A ``tokenizers.Tokenizer`` as the ``PreTrainedTokenizerFast`` of a micro model; ``marks`` are further tokens."""
+    from transformers import PreTrainedTokenizerFast
+
     return PreTrainedTokenizerFast(
         tokenizer_object=tok,
         pad_token=PAD,
         eos_token=END,
-        unk_token=UNKNOWN,
+        **marks,
         padding_side="left",
         model_max_length=CONTEXT,
         chat_template=CHAT_TEMPLATE,
