@@ -10,7 +10,7 @@ from sa_ah_lib.rewards import reward_parts
 FORMAT_SET = (-0.5, 0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.5)
 
 
-def checks():
+def checks() -> list[Check]:
     """Every check of the method's description."""
     return [*_rewards(), _alpha_zero(), *_rule(), _conservative(), *_outside()]
 

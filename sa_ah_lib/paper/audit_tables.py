@@ -21,12 +21,12 @@ class Check:
     why: str
 
 
-def grade(*parts):
+def grade(*parts: bool) -> str:
     """``Check.agrees``: yes where every part of a statement holds, no where none does, else partly."""
     return "yes" if all(parts) else "partly" if any(parts) else "no"
 
 
-def checks():
+def checks() -> list[Check]:
     """Every check of the tables, in their order."""
     found = [
         _hyperparameters(),

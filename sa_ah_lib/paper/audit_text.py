@@ -7,7 +7,7 @@ from sa_ah_lib.paper.audit_tables import METHODS, Check, grade
 from sa_ah_lib.paper.printed import BASE, CHECKPOINTS, DIAGNOSTICS, LARGE, PROBLEMS, RAW_BASE, SMALL, STEPS, SUMMARY
 
 
-def checks():
+def checks() -> list[Check]:
     """Every check of the text, in the order of the sections that make the statement."""
     found = [*_ratios(), _gain(), _contribution(), *_accuracy(), *_divergence(), *_alphas()]
     return [*found, _upward(), *_trajectory(), _curriculum()]

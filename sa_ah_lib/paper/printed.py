@@ -95,7 +95,7 @@ DIAGNOSTICS = {
 """Tables 6 and 7, SA-AH-GRPO: the columns in the order of ``_COLUMNS``."""
 
 
-def family(scale):
+def family(scale: str) -> Family:
     """The paper's results at one scale, ``LARGE`` or ``SMALL``, as a ``Family``."""
     return Family(tuple(_result(*key) for key in CHECKPOINTS if key[0] == scale))
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from sa_ah_lib.analysis import board
 from sa_ah_lib.analysis.loading import load
@@ -21,7 +23,7 @@ STYLES = ({"color": "#0072B2", "marker": "o"}, {"color": "#D55E00", "marker": "s
 APART = 0.17
 
 
-def plot(boards: dict[str, list[board.Row]], ax=None):
+def plot(boards: dict[str, list[board.Row]], ax: Axes | None = None) -> Axes:
     """Forest plot: each rule's paired gain in Pass@1 over GRPO with its 95% interval, one mark for each scale.
 
     Args:
@@ -62,7 +64,7 @@ def _gain(ax, place, comparison, style):
     ax.plot(100 * gain.value, place, markersize=4, **style)
 
 
-def picture(boards: dict[str, list[board.Row]], width: str = "single"):
+def picture(boards: dict[str, list[board.Row]], width: str = "single") -> Figure | None:
     """The forest plot as a figure one or two journal columns wide, or None where no rule was run beside GRPO."""
     ran = {row.entry.label for rows in boards.values() for row in rows if row.against}
     if not ran:

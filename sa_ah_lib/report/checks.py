@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,15 +22,15 @@ class Check:
     remedy: str
 
 
-class Report(list):
+class Report(list[Check]):
     """Checks in order, shown as a table; ``passed`` is whether all did."""
 
     @property
-    def passed(self):
+    def passed(self) -> bool:
         return all(check.passed for check in self)
 
     @property
-    def failures(self):
+    def failures(self) -> str:
         """One line per check that failed, with what to do."""
         return "\n".join(f"{check.name}: {check.found}  -> {check.remedy}" for check in self if not check.passed)
 
@@ -44,7 +45,7 @@ class Report(list):
         )
 
 
-def check_environment(runs_dir="runs", scale="auto", data_dir=None):
+def check_environment(runs_dir: str | Path = "runs", scale: str = "auto", data_dir: str | Path | None = None) -> Report:
     """Run every check for one scale; none raises.
 
     Args:
@@ -75,7 +76,7 @@ def check_environment(runs_dir="runs", scale="auto", data_dir=None):
     return report
 
 
-def machine_checks():
+def machine_checks() -> Iterator[Check]:
     """What must fit before Unsloth can be imported, one check each; imports neither torch nor Unsloth."""
     torch = "update the driver, or install torch's build for it (pytorch.org/get-started)"
     yield _attempt("NVIDIA card and driver", machine.card, torch)
@@ -90,7 +91,7 @@ def _attempt(name, action, remedy):
         return Check(name, False, f"{type(error).__name__}: {error}", remedy)
 
 
-def version_checks(found=None):
+def version_checks(found: dict[str, str] | None = None) -> Iterator[Check]:
     """One check a package, and one of the set they make, against ``versions.SETS``.
 
     Any set that was run and held passes. A set that was never run, or that failed, is compared with the pinned one.

@@ -2,21 +2,30 @@
 
 import html
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING
 
 from sa_ah_lib.analysis.stats import wald_interval, wilson_interval
 from sa_ah_lib.analysis.table import Html, html_table
-from sa_ah_lib.config import METHOD_LABELS
+from sa_ah_lib.config import METHOD_LABELS, RunConfig
 from sa_ah_lib.rewards import reward_parts
+from sa_ah_lib.train.run import Run
 from sa_ah_lib.train.runlog import read_summary
 from sa_ah_lib.upstream.metrics import METRICS
+
+if TYPE_CHECKING:
+    import torch
+
+    from sa_ah_lib.enter.replay import Replayed
+    from sa_ah_lib.train.ask import Answer
 
 _RUN_NAMES = {"scale": "scale", "model": "model", "method": "method", "alpha": "α", "seed": "seed", "steps": "steps"}
 _ENTROPY, _WEIGHT = "213,94,0", "0,114,178"
 
 
-def configuration(config):
+def configuration(config: RunConfig) -> Html:
     """A run's name and what differs from the paper's Table 1; all fields are folded away below."""
     named = html_table(list(_RUN_NAMES.values()), [[getattr(config, name) for name in _RUN_NAMES]])
     changed = [[name, here, paper] for name, (paper, here) in config.differences().items()]
@@ -28,7 +37,7 @@ def configuration(config):
     )
 
 
-def pass_at_1_table(*runs):
+def pass_at_1_table(*runs: Run) -> Html:
     """One row per run and checkpoint: correct, Pass@1, the paper's Wald interval, and Wilson's."""
     rows = []
     for run in runs:
@@ -39,7 +48,7 @@ def pass_at_1_table(*runs):
     return html_table(["run", "step", "correct", "Pass@1", "95% Wald (paper)", "95% Wilson"], rows)
 
 
-def diagnostics_table(run):
+def diagnostics_table(run: Run) -> Html:
     """Table 6's columns at every evaluated step of one run."""
     columns = [METRICS[key] for key in (
         "reward", "reward_std", "kl", "sa_ah/entropy", "sa_ah/weight", "sa_ah/weight_negative",
@@ -51,7 +60,7 @@ def diagnostics_table(run):
     return html_table(["step", *(metric.column for metric in columns)], rows)
 
 
-def before_and_after(run, count=3):
+def before_and_after(run: Run, count: int = 3) -> Html:
     """The first ``count`` evaluation problems, answered before training and after it, side by side.
 
     Of a run without training, its one answer to each.
@@ -92,7 +101,7 @@ def _parts(parts):
     return ", ".join(f"{name} {value:g}" for name, value in parts.items())
 
 
-def answer(given):
+def answer(given: "Answer") -> Html:
     """An ``ask.Answer``: the completion, its reward parts, and each token's entropy and weight."""
     if given.gold is None:
         verdict = "no answer was given to compare with"
@@ -108,7 +117,7 @@ def answer(given):
     )
 
 
-def heat_map(run):
+def heat_map(run: Run) -> Html:
     """The last sampled positive and negative rollout, each token with its entropy and its weight in the loss."""
     blocks = []
     for name, test in (("positive", lambda a: a > 0), ("negative", lambda a: a < 0)):
@@ -125,7 +134,7 @@ def heat_map(run):
     return Html("".join(blocks) + _LEGEND)
 
 
-def replayed(group, weights):
+def replayed(group: "Replayed", weights: "torch.Tensor") -> Html:
     """A logged group under a rule that did not train it: its best and its worst rollout, token by token.
 
     Args:
@@ -140,7 +149,7 @@ def replayed(group, weights):
     return Html("".join(blocks) + _LEGEND)
 
 
-def cost(run):
+def cost(run: Run) -> Html:
     """Seconds, memory and machine of a finished run, as its logs have them."""
     summary, seconds = read_summary(run.directory), [row["step_time"] for row in run.train if row.get("step_time")]
     memory, machine = summary.get("peak_memory"), run.environment
@@ -159,7 +168,7 @@ def _unit(value, unit):
     return "not logged" if value is None else f"{value:.3g} {unit}" if value < 100 else f"{value:.0f} {unit}"
 
 
-def files(run):
+def files(run: Run) -> Html:
     """The files a run wrote, with their sizes."""
     names = sorted(path.relative_to(run.directory) for path in Path(run.directory).rglob("*") if path.is_file())
     sizes = {name: (run.directory / name).stat().st_size for name in names if "checkpoints" not in name.parts}
@@ -167,7 +176,7 @@ def files(run):
     return html_table(["file", "kB"], rows)
 
 
-def paths(written):
+def paths(written: Iterable[str | Path]) -> Html:
     """Files that were written, one line per folder."""
     folders = {}
     for path in map(Path, written):

@@ -12,6 +12,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TextIO
 
 import nbformat
 
@@ -45,7 +46,7 @@ SMOKE = EXECUTED + (
 NO_RUNS = EXECUTED + "."
 
 
-def build(out: Path, logs: Path, work: Path, names: Sequence[str] = (), stream=None) -> list[Path]:
+def build(out: Path, logs: Path, work: Path, names: Sequence[str] = (), stream: TextIO | None = None) -> list[Path]:
     """Execute notebooks into pages below ``out``, one progress line each, and write its index.
 
     Args:

@@ -6,6 +6,7 @@
 import argparse
 import html
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from sa_ah_lib.analysis import answer, loading
@@ -29,7 +30,7 @@ PER_FAMILY = (paper_tables.checkpoints, paper_tables.alphas, paper_tables.diagno
 STATISTICS = (paper_tables.comparisons, paper_tables.peaks, paper_tables.variances, extraction)
 
 
-def build(everything_found, out, seed=123):
+def build(everything_found: loading.Found, out: str | Path, seed: int = 123) -> Path:
     """Write the page for ``loading.Found`` to ``out``; its path.
 
     The paper's numbers come first in every section, the measured ones of ``seed`` after them, each captioned with its
@@ -95,7 +96,7 @@ def _page(sections):
     )
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Build one HTML page from run directories.")
     parser.add_argument("runs", nargs="+", help="directories that hold runs")
     parser.add_argument("--out", default="runs/report.html", help="the page")

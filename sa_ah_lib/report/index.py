@@ -5,6 +5,7 @@
 
 import argparse
 import re
+from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
 
@@ -144,7 +145,7 @@ def _table(header, rows):
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows)) + "\n"
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Write an index of a directory of tables and figures.")
     parser.add_argument("directory", nargs="?", default="figures", help="what notebook 07 and seed_figures wrote")
     print(save(parser.parse_args(arguments).directory))

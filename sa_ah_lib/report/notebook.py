@@ -14,7 +14,7 @@ EXPECTED = (ValueError, OSError)
 LIBRARY = str(Path(__file__).parents[1])
 
 
-def set_up():
+def set_up() -> None:
     """Draw in the project's style; show an error that the library expects by its message alone.
 
     The whole traceback of such an error is one cell away (``%tb``). Any other error is shown whole, as always.

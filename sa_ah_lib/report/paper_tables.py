@@ -3,8 +3,10 @@
 Each function takes one source's families and gives a ``Table``; what the source lacks raises ``MissingData``.
 """
 
+from collections.abc import Sequence
+
 from sa_ah_lib.analysis import stats
-from sa_ah_lib.analysis.results import MissingData, mean_kl, variance
+from sa_ah_lib.analysis.results import Family, MissingData, mean_kl, variance
 from sa_ah_lib.analysis.table import DASH, PLUS_MINUS, Table
 from sa_ah_lib.config import METHOD_LABELS, RunConfig
 from sa_ah_lib.paper.judges import compare
@@ -12,7 +14,7 @@ from sa_ah_lib.paper.printed import BOLD, HYPERPARAMETERS, PARTIAL, PROBLEMS, RA
 from sa_ah_lib.upstream.metrics import METRICS
 
 
-def hyperparameters(families):
+def hyperparameters(families: Sequence[Family]) -> Table:
     """Table 1; a measured family gets a column of its own values, marked * where they differ from the paper's."""
     own = {
         "Learning rate": lambda c: _power(c.learning_rate),
@@ -41,7 +43,7 @@ def hyperparameters(families):
     return Table("table-1", _caption(1, "Hyperparameters", families), header, rows, notes)
 
 
-def summary(families):
+def summary(families: Sequence[Family]) -> Table:
     """Table 2: final and peak Pass@1 with the paper's ± (Section 4.4), training variance, mean KL."""
     header = ["Model", "Method", "α", "Steps", "Pass@1 final", "Pass@1 peak", "Train Var", "Mean KL"]
     rows, bold = [], []
@@ -69,7 +71,7 @@ def summary(families):
     return Table("table-2", _caption(2, "Summary", families), header, rows, tuple(notes), tuple(bold))
 
 
-def checkpoints(family):
+def checkpoints(family: Family) -> Table:
     """Tables 3 (large model) and 4 (small): Pass@1 at each evaluated checkpoint of the three methods."""
     steps = sorted({step for result in family.methods.values() for step in result.pass_at_1})
     if not steps:
@@ -82,7 +84,7 @@ def checkpoints(family):
     return Table(f"table-{number}", _caption(number, title, [family]), ["Method", *map(str, steps)], rows, notes)
 
 
-def alphas(family):
+def alphas(family: Family) -> Table:
     """Table 5: Pass@1 of AH-GRPO by alpha, SA-AH-GRPO below."""
     steps = sorted({step for result in family.sweep.values() for step in result.pass_at_1})
     rows = []
@@ -101,7 +103,7 @@ def alphas(family):
     return Table("table-5", _caption(5, "AH-GRPO by α, Pass@1 by step", [family]), header, rows, tuple(notes))
 
 
-def diagnostics(family):
+def diagnostics(family: Family) -> Table:
     """Tables 6 (large model) and 7 (small): SA-AH-GRPO's diagnostics at the first logged step and every checkpoint."""
     result = family.method("sa-ah-grpo")
     if not result.train:
@@ -126,7 +128,7 @@ def diagnostics(family):
     return Table(f"table-{number}", _caption(number, "SA-AH-GRPO diagnostics", [family]), header, rows, notes)
 
 
-def comparisons(family):
+def comparisons(family: Family) -> Table:
     """Our own: every pair of methods and the base, at the final checkpoint and at the last common one.
 
     Paired tests (McNemar, bootstrap) where per-problem answers are known, else the two-proportion z-test.
@@ -153,7 +155,7 @@ def comparisons(family):
     return Table("table-s1", _caption("S1", "Differences in Pass@1", [family]), header, rows, tuple(notes))
 
 
-def peaks(family):
+def peaks(family: Family) -> Table:
     """Our own: each peak over checkpoints beside what is left of it without the luck of the best of several."""
     rows = []
     for method, result in family.methods.items():
@@ -182,7 +184,7 @@ def peaks(family):
     return Table("table-s2", _caption("S2", "Peaks over checkpoints", [family]), header, rows, notes)
 
 
-def variances(family):
+def variances(family: Family) -> Table:
     """Our own: the training variance with a block-bootstrap interval, and the parts it is made of."""
     rows = []
     for method, result in family.methods.items():

@@ -9,6 +9,7 @@ import argparse
 import html
 import importlib.util
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sa_ah_lib import rulebook
@@ -45,8 +46,11 @@ RESULTS = ("rule", "Pass@1", "gain in Pass@1 [95%]", "n", "p", "Holm p", "verdic
 CELL, HEIGHT, LEFT = 44, 40, 104
 LESS, MORE = "#0072B2", "#D55E00"
 
+Cells = list[tuple[str, dict[str, str]]]
+"""(rule, {column: cell}) of every row of a board."""
 
-def write_cards(directory, logs):
+
+def write_cards(directory: str | Path, logs: str | Path) -> list[Path]:
     """Write ``<rule>.md`` and ``<rule>.svg`` for every rule, and README.md with a table of them; returns the paths.
 
     Args:
@@ -62,7 +66,7 @@ def write_cards(directory, logs):
     return [*written, _write(directory / "README.md", index())]
 
 
-def card(record, boards):
+def card(record: rulebook.Record, boards: Mapping[str, Cells]) -> str:
     """One rule as a Markdown page; ``boards`` are {scale: ``board_cells``}."""
     parameters = "".join(
         f"| `{name}` | {_value(default)} | {_range(record.ranges.get(name))} |\n"
@@ -88,14 +92,14 @@ def card(record, boards):
     return "\n\n".join(block.strip() for block in blocks if block) + "\n"
 
 
-def board_cells(rows, scale):
-    """[(rule, {column: cell})] of every row of a board."""
+def board_cells(rows: list[board.Row], scale: str) -> Cells:
+    """``board.table`` with each row under its rule, and each cell under its column."""
     table = board.table(rows, scale)
     named = [dict(zip(table.header, cells, strict=True)) for cells in table.rows]
     return [(row.entry.rule, cells) for row, cells in zip(rows, named, strict=True)]
 
 
-def results(record, boards):
+def results(record: rulebook.Record, boards: Mapping[str, Cells]) -> str:
     """A rule's rows of the boards as a Markdown table, or why it has none."""
     if record.name in board.LEFT_OUT:
         return f"It has no row: {board.LEFT_OUT[record.name]}."
@@ -109,7 +113,7 @@ def results(record, boards):
     return f"{told}\n\n{markdown_table(['scale', *RESULTS], rows)}"
 
 
-def index():
+def index() -> str:
     """The table of all rules."""
     rows = "".join(
         f"| [{r.label}]({r.name}.md) | `{r.name}` | {_source(r.source)} | `{r.denominator}` | "
@@ -124,7 +128,7 @@ def index():
     )
 
 
-def example_weights(record):
+def example_weights(record: rulebook.Record) -> list[list[float]]:
     """The weights of the example's rollouts, one row of floats for each."""
     # Torch is only needed here, and not by the pages that import this module's neighbours.
     import torch
@@ -156,7 +160,7 @@ def example_weights(record):
     return [row[: len(tokens)] for row, tokens in zip(weights, rows, strict=True)]
 
 
-def strip(weights):
+def strip(weights: Sequence[Sequence[float]]) -> str:
     """An SVG of the group: each token with its entropy and weight, blue below 1 and orange above."""
     width, height = LEFT + CELL * max(map(len, weights)) + 2, len(weights) * (HEIGHT + 6) + 6
     parts = [f'<rect width="{width}" height="{height}" fill="#fff"/>']
@@ -205,7 +209,7 @@ def _write(path, text):
     return path
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("directory", help="where the pages go, docs/rules")
     parser.add_argument("--logs", default="figures/logs", help="run directories that the results are of")

@@ -9,13 +9,16 @@ import logging
 import shutil
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, TextIO
 
 import papermill
 import yaml
 from nbclient.exceptions import DeadKernelError
+from nbformat import NotebookNode
 from papermill.clientwrap import PapermillNotebookClient
-from papermill.engines import NBClientEngine, papermill_engines
+from papermill.engines import NBClientEngine, NotebookExecutionManager, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 from tqdm import tqdm
 
@@ -27,19 +30,19 @@ FAILED, STOPPED = 1, 130
 class Line:
     """One notebook's line: rewritten in place on a terminal, else printed once, when the notebook has ended."""
 
-    def __init__(self, name, stream=None):
+    def __init__(self, name: str, stream: TextIO | None = None):
         self.name, self.stream = name, stream or sys.stdout
         self.started, self.text = time.monotonic(), ""
         self.live = self.stream.isatty()
         self.show("starting")
 
-    def show(self, text):
+    def show(self, text: str) -> None:
         """``text`` is what the notebook is doing now."""
         self.text = text
         if self.live:
             self._write(f"\r{self._fitted(text)}")
 
-    def end(self, outcome):
+    def end(self, outcome: str) -> None:
         """The notebook has ended: its name, how, how long it took, and what it said last."""
         said = "" if self.text == "starting" else f"  {self.text}"
         spent = tqdm.format_interval(time.monotonic() - self.started)
@@ -57,9 +60,9 @@ class Line:
 class _Client(PapermillNotebookClient):
     """papermill's client; it also tells ``line`` what the running cell says of its progress."""
 
-    line = None
+    line: Line
 
-    def process_message(self, message, cell, cell_index):
+    def process_message(self, message: dict[str, Any], cell: NotebookNode, cell_index: int) -> NotebookNode | None:
         content = message["content"]
         if content.get("metadata") == MARK:
             self.line.show(content["data"]["text/plain"])
@@ -70,17 +73,19 @@ class _Engine(NBClientEngine):
     """papermill's engine, with ``_Client``."""
 
     @classmethod
-    def execute_managed_notebook(cls, nb_man, kernel_name, line, start_timeout=60, **kwargs):
+    def execute_managed_notebook(
+        cls, nb_man: NotebookExecutionManager, kernel_name: str, line: Line, start_timeout: int = 60, **kwargs: Any
+    ) -> None:
         # Kernels print warnings of their own between the lines; what cells print is in the executed file.
         quiet = ["--log-level=50"]
         client = _Client(
             nb_man, kernel_name=kernel_name, startup_timeout=start_timeout, timeout=None, extra_arguments=quiet
         )
         client.line = line
-        return client.execute()
+        client.execute()
 
 
-def execute(notebook, output, parameters, stream=None):
+def execute(notebook: Path, output: Path, parameters: Mapping[str, Any], stream: TextIO | None = None) -> None:
     """Execute one notebook in its own directory, with parameters, into ``output``.
 
     Raises:
@@ -103,7 +108,7 @@ def execute(notebook, output, parameters, stream=None):
         line.end(outcome)
 
 
-def main(arguments=None, stream=None):
+def main(arguments: Sequence[str] | None = None, stream: TextIO | None = None) -> int:
     """Execute notebooks in order, stop at the first that fails, and say what to open. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m sa_ah_lib.report.run_notebooks", description=main.__doc__)
     parser.add_argument("notebooks", nargs="+", type=Path)

@@ -5,14 +5,18 @@
 
 import argparse
 import textwrap
+from collections.abc import Iterable, Sequence
 from functools import partial
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from sa_ah_lib.analysis import answer
 from sa_ah_lib.analysis.compared import Compared
-from sa_ah_lib.analysis.comparison import arm_of, by_family, caption
+from sa_ah_lib.analysis.comparison import Arm, arm_of, by_family, caption
 from sa_ah_lib.analysis.loading import load
 from sa_ah_lib.analysis.seeds import METRICS, interquartile_mean, performance_profile, scores
 from sa_ah_lib.report.style import METHOD_STYLE, save_pictures, styled
@@ -38,7 +42,7 @@ GAIN_BARS = "bars: 95% intervals over seeds and problems (variance: seeds); tick
 PROFILE_BANDS = "bands, where drawn: 95% bootstrap intervals over seeds"
 
 
-def plot_scores(arms, metric, ax=None):
+def plot_scores(arms: Sequence[Arm], metric: str, ax: Axes | None = None) -> Axes:
     """Every seed's score (small) and the interquartile mean with its 95% bootstrap interval, one row an arm."""
     ax = ax or plt.subplots()[1]
     for row, (arm, style) in enumerate(zip(arms, _styles(arms), strict=True)):
@@ -52,7 +56,7 @@ def plot_scores(arms, metric, ax=None):
     return ax
 
 
-def plot_gains(compared, metric, ax=None):
+def plot_gains(compared: Compared, metric: str, ax: Axes | None = None) -> Axes:
     """Differences (or ratios) from GRPO in an arm's own setting: each pair's (small), the mean and its 95% interval.
 
     The grey band is the metric's margin: what lies in it is too small to matter.
@@ -85,7 +89,7 @@ def plot_gains(compared, metric, ax=None):
     return ax
 
 
-def plot_profile(arms, metric, ax=None):
+def plot_profile(arms: Sequence[Arm], metric: str, ax: Axes | None = None) -> Axes:
     """Performance profiles: the share of an arm's runs that are at least as good as a score.
 
     Of up to three arms each has its bootstrap band; more of them would hide one another.
@@ -107,13 +111,13 @@ def plot_profile(arms, metric, ax=None):
     return ax
 
 
-def overview(compared, width=6.9):
+def overview(compared: Compared, width: float = 6.9) -> Figure:
     """Final Pass@1 and training variance of every arm; a figure ``width`` inches wide."""
     arms = compared.arms
     return _pair(arms, lambda metric, ax: plot_scores(arms, metric, ax), len(arms), width, SCORE_BARS)
 
 
-def profiles(compared, width=6.9):
+def profiles(compared: Compared, width: float = 6.9) -> Figure:
     """Performance profiles of the paper's methods, one arm each, in both metrics; a figure ``width`` inches wide."""
     figure, axes = _axes(width, 2.4, sharey=False)
     arms = compared.arms
@@ -128,7 +132,7 @@ def profiles(compared, width=6.9):
     return _captioned(figure, arms, width, PROFILE_BANDS)
 
 
-def summary(compared, width=6.9):
+def summary(compared: Compared, width: float = 6.9) -> Figure:
     """Does SA-AH-GRPO help, and why: it, AH-GRPO and the controls against GRPO; a figure ``width`` inches wide."""
     arms = compared.arms
     rows = len(compared.against[DRAWN[0]])
@@ -210,7 +214,9 @@ def _plain_log(ax):
     ax.xaxis.set_minor_locator(plt.matplotlib.ticker.NullLocator())
 
 
-def save(compared, directory, name, kinds=tuple(PICTURES)):
+def save(
+    compared: Compared, directory: str | Path, name: str, kinds: Iterable[str] = tuple(PICTURES)
+) -> dict[str, list[Path]]:
     """Draw those ``kinds`` that there are as ``kind-name`` in ``directory``: {kind: paths of PNG, SVG and PDF}.
 
     There are no differences without GRPO, and no profiles of several settings of one method.
@@ -227,7 +233,7 @@ def save(compared, directory, name, kinds=tuple(PICTURES)):
         return {kind: save_pictures(PICTURES[kind](compared), directory, f"{kind}-{name}") for kind in chosen}
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> None:
     """The command line: the figures of every comparison over seeds, its table and its answer in words."""
     parser = argparse.ArgumentParser(description="Draw comparisons over seeds from run directories.")
     parser.add_argument("runs", nargs="+", help="directories that hold runs")

@@ -269,7 +269,7 @@ def test_a_figure_of_one_size_is_not_made_for_the_other(tmp_path):
 
 def test_the_audit_is_shown_and_written(tmp_path):
     pages = book.Book(tmp_path)
-    shown = pages.audit(audit, loading.load(tmp_path / "none").families)
+    shown = pages.audit(loading.load(tmp_path / "none").results)
     assert pages.paths == [tmp_path / "audit.md"] and shown.count("<table>") == 1
     assert shown.count("<h4>") == len(audit.checks()) + len(audit.claims())
 

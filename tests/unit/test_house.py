@@ -172,6 +172,8 @@ TYPED = {
     "sweep",
     "export",
     "microscope",
+    "paper",
+    "report",
 }
 """Rooms and modules whose public functions carry annotations; `make lint` checks them."""
 
