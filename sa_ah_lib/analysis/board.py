@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sa_ah_lib import rulebook
-from sa_ah_lib.analysis import answer, comparison
+from sa_ah_lib.analysis import comparison
+from sa_ah_lib.analysis.compared import Compared, against_reference, evidence
 from sa_ah_lib.analysis.comparison import Arm
-from sa_ah_lib.analysis.seeds import METRICS, Comparison, compare_all, interquartile_mean, outcome
+from sa_ah_lib.analysis.seeds import METRICS, Comparison, interquartile_mean
 from sa_ah_lib.analysis.table import DASH, Table
 from sa_ah_lib.config import CONTROLS, METHOD_LABELS, METHODS, RunConfig, preset
 from sa_ah_lib.train.shipped import WARM_STARTS
@@ -150,13 +151,12 @@ def rows(runs: Iterable[Any], scale: str, steps: int = 0, chosen: Iterable[Entry
     ran = [(entry, made) for entry, made in pairs if made.runs]
     line = [made for entry, made in ran if entry.is_line]
     grpo = next((made for made in line if made.label == GRPO), None)
-    others = [made for _, made in ran if made is not grpo]
-    against = {metric: _by_label(others, grpo, metric) for metric in MEASURES}
+    told = Compared.of([made for _, made in ran] if grpo else [], grpo or GRPO, MEASURES)
     whole = [made for made in line if grpo is not None and made.runs.keys() >= grpo.runs.keys()]
     best = max(whole, key=lambda made: interquartile_mean(made, MEASURES[0]).value, default=None)
-    beaten = _by_label([made for entry, made in ran if not entry.is_line], best, MEASURES[0])
-    compared = lambda label: {metric: found[label] for metric, found in against.items() if label in found}  # noqa: E731
-    return [Row(entry, made, compared(made.label), beaten.get(made.label)) for entry, made in pairs]
+    rules = [made for entry, made in ran if not entry.is_line]
+    beaten = against_reference(rules, MEASURES[0], best) if best else {}
+    return [Row(entry, made, told.of_arm(made.label), beaten.get(made.label)) for entry, made in pairs]
 
 
 def table(found: list[Row], scale: str) -> Table:
@@ -168,10 +168,6 @@ def table(found: list[Row], scale: str) -> Table:
     lines = [[*_names(row), *_measured(row), *_evidence(row)] for row in found]
     told = comparison.caption(arms) if arms else f"measured: {scale}, no run of it was found"
     return Table(f"board-{scale}", f"Token-weight rules against GRPO, {told}", header, lines, _notes(found))
-
-
-def _by_label(arms, reference, metric):
-    return {c.first: c for c in compare_all([(other, reference) for other in arms], metric)} if reference else {}
 
 
 def _names(row):
@@ -191,11 +187,10 @@ def _evidence(row):
         return [NOT_RUN] + [DASH] * 7
     if found is None:
         return [DASH, str(len(row.arm.runs)), *[DASH] * 6]
-    p_values = [DASH if math.isnan(p) else f"{p:.3g}" for p in (found.p_value, found.adjusted_p)]
-    line = [answer.gain_text(row.line), outcome(row.line)] if row.line else [DASH] * 2
-    area = row.against["auc"]
-    verdicts = [outcome(found), outcome(area) if area.gain.count else DASH]
-    return [answer.gain_text(found), str(found.gain.count), *p_values, *verdicts, *line]
+    gain, *decided = evidence(found)
+    *_, area = evidence(row.against["auc"] if row.against["auc"].gain.count else None)
+    over_line, *_, line = evidence(row.line)
+    return [gain, str(found.gain.count), *decided, area, over_line, line]
 
 
 def _notes(found):

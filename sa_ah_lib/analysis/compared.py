@@ -1,7 +1,7 @@
 """The arms of a comparison, each against GRPO in its own setting, compared once: tables and files. Needs no torch."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,14 +20,18 @@ class Compared:
     against: dict[str, dict[str, Comparison]]
 
     @classmethod
-    def of(cls, arms: Sequence[Arm], reference: str = "grpo") -> "Compared":
-        """Compare every arm with the ``reference`` method's arm of its own setting."""
-        return cls(tuple(arms), {metric: against_reference(arms, metric, reference) for metric in METRICS})
+    def of(cls, arms: Sequence[Arm], reference: str | Arm = "grpo", metrics: Iterable[str] = METRICS) -> "Compared":
+        """Compare every arm with the ``reference`` method's arm of its own setting, or with one arm for all."""
+        return cls(tuple(arms), {metric: against_reference(arms, metric, reference) for metric in metrics})
 
     @property
     def metrics(self) -> list[str]:
-        """The metrics that some arm has, in the order of ``METRICS``."""
-        return [metric for metric in METRICS if any(scores(arm, metric) for arm in self.arms)]
+        """The metrics that were compared and that some arm has, in the order of ``METRICS``."""
+        return [metric for metric in METRICS if metric in self.against and any(scores(a, metric) for a in self.arms)]
+
+    def of_arm(self, label: str) -> dict[str, Comparison]:
+        """{metric: its comparison} of one arm, empty for the reference."""
+        return {metric: found[label] for metric, found in self.against.items() if label in found}
 
     def table(self, metric: str, name: str = "seeds") -> Table:
         """One row per arm: interquartile mean, gain over the reference, P(better), p, Holm's p, verdict.
@@ -74,11 +78,8 @@ class Compared:
     def _row(self, arm, metric):
         values, found = scores(arm, metric), self.against[metric].get(arm.label)
         cells = [arm.label, str(len(values)), estimate_text(interquartile_mean(arm, metric))]
-        if found is None:
-            cells += [DASH] * 5
-        else:
-            p_values = [DASH if math.isnan(p) else f"{p:.3g}" for p in (found.p_value, found.adjusted_p)]
-            cells += [gain_text(found), estimate_text(found.improvement), *p_values, outcome(found)]
+        gain, *decided = evidence(found)
+        cells += [gain, estimate_text(found.improvement) if found else DASH, *decided]
         if metric == "steps_to":
             ended = sum(METRICS[metric].censored(arm.runs[key]) for key in values)
             cells += [f"{ended} of {len(values)}"]
@@ -87,11 +88,24 @@ class Compared:
         return cells
 
 
-def against_reference(arms: Sequence[Arm], metric: str, reference: str = "grpo") -> dict[str, Comparison]:
-    """{label: Comparison} of each arm with the ``reference`` arm of its own setting; Holm's p is for these."""
-    pairs = [(arm, reference_of(arm, arms, reference)) for arm in arms]
+def against_reference(arms: Sequence[Arm], metric: str, reference: str | Arm = "grpo") -> dict[str, Comparison]:
+    """{label: Comparison} of each arm with its reference; Holm's p is for these.
+
+    Args:
+        reference: a method, whose arm nearest to an arm's own setting is taken, or one arm for all.
+    """
+    fixed = reference if isinstance(reference, Arm) else None
+    pairs = [(arm, fixed or reference_of(arm, arms, str(reference))) for arm in arms]
     pairs = [(arm, anchor) for arm, anchor in pairs if anchor is not None and arm is not anchor]
     return {comparison.first: comparison for comparison in compare_all(pairs, metric)}
+
+
+def evidence(comparison: Comparison | None) -> list[str]:
+    """[gain with its interval, p, Holm's p, verdict] as every table writes them; "—" four times for None."""
+    if comparison is None:
+        return [DASH] * 4
+    p_values = [DASH if math.isnan(p) else f"{p:.3g}" for p in (comparison.p_value, comparison.adjusted_p)]
+    return [gain_text(comparison), *p_values, outcome(comparison)]
 
 
 def gain_text(comparison: Comparison) -> str:

@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from sa_ah_lib.analysis.board import Entry
-from sa_ah_lib.analysis.compared import gain_text
+from sa_ah_lib.analysis.compared import evidence
 from sa_ah_lib.analysis.comparison import Arm, arms, caption
-from sa_ah_lib.analysis.seeds import METRICS, Comparison, compare_all, outcome
-from sa_ah_lib.analysis.table import DASH, Table
+from sa_ah_lib.analysis.seeds import METRICS, Comparison, compare_all
+from sa_ah_lib.analysis.table import Table
 from sa_ah_lib.config import RunConfig
 
 SCALES = ("micro-legs", "micro-sum")
@@ -77,13 +77,12 @@ def table(runs: Iterable[Any], scale: str, endpoint: str) -> Table:
     header = ["comparison", "what it asks", "gain [95%]", "p", "Holm p", "verdict"]
     found = compared(runs, scale, (endpoint,))
     if found is None:
-        rows = [[f"{first} against {second}", asked, *[DASH] * 4] for first, second, asked in COMPARISONS]
+        rows = [[f"{first} against {second}", asked, *evidence(None)] for first, second, asked in COMPARISONS]
         left, whole = len(missing(runs, scale)), len(configurations(scale))
         note = f"Nothing is compared yet: {left} of {whole} runs are missing."
         return Table(name, f"{title}, measured: {scale}, no comparison yet", header, rows, (note,))
     rows = [
-        [f"{one.first} against {one.second}", asked, gain_text(one), f"{one.p_value:.3g}", f"{one.adjusted_p:.3g}"]
-        + [outcome(one)]
+        [f"{one.first} against {one.second}", asked, *evidence(one)]
         for one, (_, _, asked) in zip(found[endpoint], COMPARISONS, strict=True)
     ]
     return Table(name, f"{title}, {caption([_arm(arm, scale, runs) for arm in ARMS])}", header, rows)

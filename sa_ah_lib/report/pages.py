@@ -12,10 +12,9 @@ from pathlib import Path
 from tabulate import tabulate
 
 from sa_ah_lib.analysis import answer, loading, preregistered
-from sa_ah_lib.analysis.compared import Compared, against_reference, gain_text
+from sa_ah_lib.analysis.compared import Compared, against_reference, evidence
 from sa_ah_lib.analysis.comparison import by_family, caption
 from sa_ah_lib.analysis.extraction import extraction
-from sa_ah_lib.analysis.seeds import outcome
 from sa_ah_lib.report import paper_tables
 from sa_ah_lib.upstream.metrics import METRICS
 
@@ -56,8 +55,8 @@ def main_results(found: loading.Found) -> str:
                 gain = compared[arm.label]
                 scales = dict.fromkeys(key[0] for key in arm.runs)
                 run = f"{', '.join(scales)}, {arm.config.steps} steps"
-                values = [gain_text(gain), f"{gain.adjusted_p:.3g}", outcome(gain)]
-                rows.append([run, f"{arm.config.alpha:g}", rule, gain.gain.count, *values])
+                told, _, *decided = evidence(gain)
+                rows.append([run, f"{arm.config.alpha:g}", rule, gain.gain.count, told, *decided])
     return _markdown(["model", "alpha", "rule", "seeds", "gain in Pass@1 [95 %]", "Holm p", "verdict"], sorted(rows))
 
 
@@ -90,8 +89,7 @@ def settled(found: loading.Found) -> str:
     for scale in preregistered.SCALES:
         compared = preregistered.compared(found.results, scale, ("pass_at_1",))
         for one in compared["pass_at_1"] if compared else []:
-            p_values = [f"{p:.3g}" for p in (one.p_value, one.adjusted_p)]
-            rows.append([scale, f"{one.first} against {one.second}", gain_text(one), *p_values, outcome(one)])
+            rows.append([scale, f"{one.first} against {one.second}", *evidence(one)])
     return _markdown(["scale", "comparison", "gain in Pass@1 [95 %]", "p", "Holm p", "verdict"], rows)
 
 

@@ -9,7 +9,7 @@ import pytest
 from made_runs import made_run
 
 from sa_ah_lib import rulebook
-from sa_ah_lib.analysis import board, seeds
+from sa_ah_lib.analysis import board, compared, seeds
 from sa_ah_lib.report import board_pages as pages
 from sa_ah_lib.report.style import STYLE, WIDTHS
 
@@ -129,6 +129,22 @@ def test_a_loss_and_a_rule_that_was_not_run_are_rows(rows):
     row = next(row for row in rows if row.entry.label == "First token only")
     assert cells["First token only"]["verdict, area"] == seeds.outcome(row.against["auc"])
     assert all(rulebook.get(name).label in table.notes[-1] for name in board.LEFT_OUT)
+
+
+def test_the_board_decides_as_every_other_comparison_over_seeds(rows, runs):
+    """One vocabulary: the words, numbers and intervals of the tables over seeds, of the same runs."""
+    arms = [row.arm for row in rows if row.arm.runs]
+    others = compared.Compared.of(arms, arms[0], ["pass_at_1", "auc"])
+    table = board.table(rows, "micro-sum")
+    for row in rows:
+        cells = dict(zip(table.header, table.rows[rows.index(row)], strict=True))
+        if row.against:
+            gain, *decided = compared.evidence(others.of_arm(row.entry.label)["pass_at_1"])
+            assert [cells[name] for name in ("gain in Pass@1 [95%]", "p", "Holm p", "verdict")] == [gain, *decided]
+            assert row.against["auc"] == others.of_arm(row.entry.label)["auc"]
+            assert all(cells[name].split(",")[0] in seeds.VERDICTS for name in ("verdict", "verdict, area"))
+            assert cells["verdict, line"] == compared.evidence(row.line)[-1]
+    assert {row.entry.label for row in rows if row.against} == {arm.label for arm in arms[1:]}
 
 
 def test_a_board_without_any_run_says_so():
