@@ -1,1 +1,1 @@
-"""A trained run as an adapter, merged weights or GGUF, checked, with its model card."""
+"""A trained run as an adapter, merged weights or GGUF, with its model card; its token weights for other trainers."""
