@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from sa_ah_lib import rulebook
 from sa_ah_lib.config.fields import check_choice, checked, nearest, own_parameters, setting
-from sa_ah_lib.config.presets import BATCH_READINGS, METHODS, SCALES
+from sa_ah_lib.config.presets import BATCH_READINGS, METHODS, OTHER_DATA, SCALES
 
 
 @dataclass(frozen=True)
@@ -196,12 +196,16 @@ def preset(scale: str, method: str, batch_reading: str | None = None, **changes:
     """The configuration of one method at one scale; ``changes`` override single fields.
 
     Args:
-        scale: a key of ``SCALES``; method: a key of ``METHODS``.
+        scale: a key of ``SCALES``; method: a key of ``METHODS``. Its sizes are those of ``OTHER_DATA`` where
+            ``changes`` names another data set than the scale's own.
         batch_reading: None keeps the scale's batch; "table" or "log" as in ``BATCH_READINGS``.
     """
     check_choice("scale", scale, SCALES)
     check_choice("method", method, METHODS)
-    values = {"scale": scale, "method": method, **SCALES[scale], **METHODS[method]}
+    own = SCALES[scale]
+    if changes.get("dataset", own.get("dataset")) != own.get("dataset"):
+        own = OTHER_DATA.get(scale, own)
+    values = {"scale": scale, "method": method, **own, **METHODS[method]}
     if batch_reading is not None:
         check_choice("batch_reading", batch_reading, BATCH_READINGS)
         values["prompts_per_step"] = BATCH_READINGS[batch_reading]

@@ -13,7 +13,6 @@ METHODS = ("02_grpo", "03_ah_grpo", "04_sa_ah_grpo")
 STEPS = 60
 REAL_RUN = {"eval_every": STEPS, "eval_batch_size": 125, "gradient_accumulation_steps": 1}
 """What a run of the card changes from its scale: fewer, wider evaluations, and all rollouts of a step at once."""
-MIXTURE = {"dataset": "simple", "max_completion_tokens": 128}
 SMALL_RUN = {
     "eval_every": 2, "eval_examples": 8, "train_examples": 32, "prompts_per_step": 2, "num_generations": 2,
     "max_completion_tokens": 16,
@@ -70,7 +69,7 @@ def _evaluation(folder):
 def _notebooks(folder, root, data, small):
     if data == "":
         raise FileNotFoundError("the runs on GSM8K need --gsm8k, a directory with its train.jsonl and test.jsonl")
-    overrides = SMALL_RUN if small else {**REAL_RUN, **({} if data else MIXTURE)}
+    overrides = SMALL_RUN if small else REAL_RUN
     steps, scale = (2, "micro-s") if small else (STEPS, "smollm2")
     given = ["-p", "SCALE", scale, "-p", "STEPS", str(steps), "-p", "OVERRIDES", json.dumps(overrides),
              "-r", "RUNS", str(folder / "runs"), "-r", "DATA", str(data or "")]  # fmt: skip

@@ -208,8 +208,8 @@ def grpo_arguments(config: RunConfig, output_dir: str | Path, report_to: Any = N
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
         optim="adamw_torch",
-        # It trades time for memory, and a model of a million parameters has no use for the memory.
-        gradient_checkpointing=config.model not in WARM_STARTS,
+        # It trades time for memory, and small models have no use for the memory.
+        gradient_checkpointing=config.model not in (*WARM_STARTS, "smollm2"),
         logging_steps=1,
         save_strategy="steps",
         save_steps=config.save_every,
