@@ -57,7 +57,7 @@ def plot(compared: dict[str, list[Comparison]], ax: Any = None) -> Any:
 
 
 def save(runs: Iterable[Any], directory: str | Path) -> list[Path]:
-    """Write the tables of both scales, and a picture of each scale whose runs are all there; the paths written."""
+    """Write the tables of every scale, and a picture of each scale whose runs are all there; the paths written."""
     runs, paths = list(runs), []
     for scale in preregistered.SCALES:
         tables = [preregistered.table(runs, scale, endpoint) for endpoint in preregistered.ENDPOINTS]
@@ -69,7 +69,7 @@ def save(runs: Iterable[Any], directory: str | Path) -> list[Path]:
             figure, ax = plt.subplots(figsize=(WIDTHS["single"], 3.4), layout="constrained")
             plot(compared, ax)
             told = tables[0].caption.split(", ", 1)[1]
-            caption(figure, f"{told}; bars: 95% intervals over warm starts, seeds and problems")
+            caption(figure, f"{told}; bars: 95% intervals over {preregistered.DESIGNS[scale].over}")
             paths += save_pictures(figure, directory, f"preregistered-{scale}")
     return paths
 

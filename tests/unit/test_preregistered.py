@@ -18,17 +18,20 @@ NOISE = (0, 3, -3, 2, -1, 1, -2)
 
 
 def runs_of(scale, **changes):
-    """Ten runs an arm, each with its arm's count of right answers and a little of its own."""
-    made = []
-    for number, config in enumerate(preregistered.configurations(scale)):
-        arm = list(preregistered.ARMS)[number % len(preregistered.ARMS)]
-        fields = {"learning_rate": config.learning_rate, "warm_start": config.warm_start, **changes}
-        correct = CORRECT[arm] + NOISE[(3 * (number // 6) + number) % len(NOISE)]
-        made.append(made_run(config.method, config.seed, correct, scale=scale, steps=config.steps, **fields))
+    """All runs of a scale, each with its arm's count of right answers and a little of its own."""
+    design, made = preregistered.DESIGNS[scale], []
+    for place, arm in enumerate(design.arms):
+        for number, config in enumerate(design.of(arm, scale)):
+            fields = {"learning_rate": config.learning_rate, "warm_start": config.warm_start, **changes}
+            correct = CORRECT[arm] + NOISE[(4 * number + place) % len(NOISE)]
+            made.append(made_run(config.method, config.seed, correct, scale=scale, steps=config.steps, **fields))
     return made
 
 
-@pytest.mark.parametrize("scale", preregistered.SCALES)
+MICRO = ("micro-legs", "micro-sum")
+
+
+@pytest.mark.parametrize("scale", MICRO)
 def test_the_runs_are_those_of_the_page(scale):
     configs = preregistered.configurations(scale)
     assert len(set(configs)) == 60
@@ -39,6 +42,37 @@ def test_the_runs_are_those_of_the_page(scale):
         c.replace(seed=1) for c in (own, doubled)
     }
     assert {c.steps for c in configs} == {40} and {c.alpha for c in configs if c.method != "grpo"} == {0.5}
+
+
+def test_the_runs_of_the_pre_trained_model_are_those_of_the_page():
+    configs = preregistered.configurations("smollm2")
+    own = preset("smollm2", "grpo")
+    assert (
+        len(set(configs)) == 16 and {c.seed for c in configs} == {1, 2, 3, 4} and {c.warm_start for c in configs} == {0}
+    )
+    assert {(c.method, c.alpha) for c in configs} == {
+        ("grpo", 0.0), ("ah-grpo", 0.5), ("sa-ah-grpo", 0.5), ("control-position", 0.5)
+    }  # fmt: skip
+    section = " ".join(re.search(r"## A pre-trained model\n(.*?)\n## ", PAGE, re.S)[1].split())
+    for said in (
+        f"{own.rollouts_per_step} rollouts a step of at most {own.max_completion_tokens} tokens",
+        f"{own.train_examples} training and {own.eval_examples} evaluation problems, `data_seed` {own.data_seed}",
+        f"{configs[0].steps} steps, evaluated at 0, {own.eval_every} and {configs[0].steps}; seeds 1 to 4, so 16 runs",
+        "on `simple`", f"So {own.learning_rate:.0e}".replace("e-0", "e-") + " is the preset",
+    ):  # fmt: skip
+        assert said in section, said
+    assert own.dataset == "simple"
+
+
+def test_training_is_compared_with_the_same_runs_before_it():
+    """Their first evaluations have 100 right of 500, their last about 300, and between them the curve is a line."""
+    found = preregistered.compared(runs_of("smollm2"), "smollm2")
+    final, area = (comparisons[0] for comparisons in found.values())
+    assert (final.first, final.second) == ("GRPO", preregistered.BEFORE)
+    assert final.gain.value == pytest.approx(0.4, abs=0.02) and area.gain.value == pytest.approx(0.2, abs=0.01)
+    assert final.gain.count == 4 and final.gain.low > 0.3
+    # Four pairs have 16 sign patterns: no test of them can be below 0.05.
+    assert {row[5] for row in preregistered.table(runs_of("smollm2"), "smollm2", "auc").rows} == {"undecided"}
 
 
 def test_the_page_names_the_same_comparisons_arms_and_rates():
