@@ -15,7 +15,7 @@ import torch
 
 from sa_ah_lib import rules
 from sa_ah_lib.upstream.decoding import check_padding
-from sa_ah_lib.upstream.diagnostics import from_sums, micro_batch_sums
+from sa_ah_lib.upstream.diagnostics import StepSums
 from sa_ah_lib.upstream.entrance import OwnPass, on_loss_columns
 from sa_ah_lib.upstream.entropy_tap import EntropyTap
 from sa_ah_lib.upstream.hooks import (
@@ -118,7 +118,7 @@ class TokenWeighted(PrivateHooks):
         self._tap = EntropyTap(entropy_top_k, self.args.temperature) if tapped else None
         self._tap_logged = False
         self._micro_batch = None
-        self._sums: dict[str, torch.Tensor] = {}
+        self._sums = StepSums(self.alpha, self.scope, reward_threshold)
         self.last_rollouts = None
 
     @property
@@ -182,7 +182,7 @@ class TokenWeighted(PrivateHooks):
         weights = self.token_weights(entropy, mask, batch["advantages"])
         self.last_rollouts = {**batch, "entropy": entropy, "weights": weights, "mask": mask}
         if self.model.training:
-            self._accumulate(self.last_rollouts)
+            self._sums.add(self.last_rollouts)
         return group_normalized(weights, mask, batch["groups"], self.denominator)
 
     def compute_loss(
@@ -233,21 +233,13 @@ class TokenWeighted(PrivateHooks):
         output[REWARD_KEY] = rewards
         return output
 
-    def _accumulate(self, rollouts):
-        new = micro_batch_sums(rollouts, self.alpha, self.scope, self.reward_threshold)
-        self._sums = {name: value + self._sums[name] for name, value in new.items()} if self._sums else new
-
     def diagnostics(self) -> dict[str, float | None]:
         """Table 6's columns since the last log, over all processes and micro-batches; empties the sums.
 
         Returns:
             {key: value} as ``upstream.metrics`` says, for every key of the trainer's own but ``sa_ah/tap_difference``.
         """
-        # One tensor, so that several processes talk once.
-        values = self.accelerator.reduce(torch.stack(list(self._sums.values())), reduction="sum")
-        sums = dict(zip(self._sums, values.tolist(), strict=True))
-        self._sums = {}
-        return from_sums(sums, self.alpha)
+        return self._sums.take(self.accelerator)
 
     def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
         # An evaluation between two training logs must not take their sums.

@@ -10,6 +10,7 @@ import shutil
 
 import torch
 from datasets import Dataset
+from reference_loss import reference_loss
 from rules_by_loops import LOOPS, on_columns, rollouts_of, some_grams
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -18,7 +19,6 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 from sa_ah_lib import rulebook
 from sa_ah_lib.trainer import GROUP_KEY, REWARD_KEY, sa_ah_trainer_class
 from sa_ah_lib.upstream.hooks import SEAM_ARGUMENTS
-from sa_ah_lib.weighting import reference_loss
 
 SPECIALS = ("<pad>", "<eos>", "<user>", "<bot>")
 CHARACTERS = "0123456789+-*/=() abcdefghijklmnopqrstuvwxyz.?"

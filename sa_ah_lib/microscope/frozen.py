@@ -7,7 +7,7 @@ import torch
 from tqdm.auto import trange
 
 from sa_ah_lib.config import RunConfig
-from sa_ah_lib.rewards import reward_parts
+from sa_ah_lib.rewards import total_reward
 from sa_ah_lib.rules import RolloutBatch
 from sa_ah_lib.train.data import Problem
 from sa_ah_lib.train.evaluation import generating
@@ -96,7 +96,7 @@ def _group(model, tokenizer, problem, prompt, completions, config):
     ids = torch.tensor([prompt + row for row in padded], device=model.device)
     mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in completions], device=model.device)
     texts = tuple(tokenizer.decode(row, skip_special_tokens=True) for row in completions)
-    rewards = torch.tensor([float(sum(reward_parts(text, problem.answer).values())) for text in texts])
+    rewards = torch.tensor([total_reward(text, problem.answer) for text in texts])
     with torch.no_grad():
         scores = _scores(model, ids, len(prompt), config.temperature)
     vocabulary, real = scores.shape[-1], mask.bool()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sa_ah_lib.analysis.comparison import by_family, caption
 from sa_ah_lib.analysis.table import Html, html_table, markdown_table
-from sa_ah_lib.paper import audit_logs, audit_method, audit_tables, audit_text
+from sa_ah_lib.paper import audit_logs, audit_method, audit_tables, audit_text, audit_training
 from sa_ah_lib.paper.audit_tables import Check
 from sa_ah_lib.paper.claims import Claim, judge
 from sa_ah_lib.paper.printed import CITATION, LARGE, SMALL, family
@@ -31,7 +31,8 @@ say what the rule does there, not what it does to Qwen on GSM8K."""
 
 def checks() -> list[Check]:
     """Every ``Check``: tables, logs, text, method."""
-    return [check for part in (audit_tables, audit_logs, audit_text, audit_method) for check in part.checks()]
+    parts = (audit_tables, audit_logs, audit_text, audit_training, audit_method)
+    return [check for part in parts for check in part.checks()]
 
 
 def claims(measured: Sequence[Run] = ()) -> list[Claim]:

@@ -6,7 +6,7 @@ from scipy.stats import f as f_distribution
 
 from sa_ah_lib.paper.audit_tables import NAMES, Check, grade
 from sa_ah_lib.paper.printed import CHECKPOINTS, DIAGNOSTICS, LARGE, SMALL, SUMMARY
-from sa_ah_lib.rewards import reward_parts
+from sa_ah_lib.rewards import total_reward
 
 ALPHA = 0.5
 LOGGED_EVERY = 5
@@ -119,7 +119,7 @@ def _follows_eq_5():
 def _within_groups():
     step, mean, spread = DIAGNOSTICS[SMALL][-1][:3]
     worked = "<start_working_out>1+1=2\n2+1=3\n3+1=4</start_working_out><SOLUTION>{}</SOLUTION>"
-    right, near, wrong = (sum(reward_parts(worked.format(x), 100.0).values()) for x in (100, 103, 7))
+    right, near, wrong = (total_reward(worked.format(x), 100.0) for x in (100, 103, 7))
     cost = right - max(near, wrong)
     rollouts = 40
     least = cost * math.sqrt((rollouts - 1) / rollouts**2)

@@ -5,7 +5,7 @@ from itertools import chain, combinations
 
 from sa_ah_lib.paper.audit_tables import Check, grade
 from sa_ah_lib.paper.printed import BASE, DIAGNOSTICS, LARGE, RAW_BASE, SMALL
-from sa_ah_lib.rewards import reward_parts
+from sa_ah_lib.rewards import total_reward
 
 FORMAT_SET = (-0.5, 0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.5)
 
@@ -17,7 +17,7 @@ def checks() -> list[Check]:
 
 def _rewards():
     full = "<start_working_out>1+1=2\n2+1=3\n3+1=4\n4+1=5\n5+1=6</start_working_out><SOLUTION>6</SOLUTION>"
-    totals = [sum(reward_parts(text, 6.0).values()) for text in (full, "The answer is 6")]
+    totals = [total_reward(text, 6.0) for text in (full, "The answer is 6")]
     parts = (0.2, 0.3, 0.2, 0.3)
     sums = {round(sum(c), 1) for c in chain.from_iterable(combinations(parts, k) for k in range(5))} | {-0.5, 1.5}
     return [

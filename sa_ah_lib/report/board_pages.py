@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -16,9 +15,14 @@ from sa_ah_lib.analysis import board
 from sa_ah_lib.analysis.loading import load
 from sa_ah_lib.analysis.seeds import METRICS
 from sa_ah_lib.analysis.table import Html
+from sa_ah_lib.report import forest
 from sa_ah_lib.report.style import WIDTHS, caption, save_pictures, styled
 
-STYLES = ({"color": "#0072B2", "marker": "o"}, {"color": "#D55E00", "marker": "s"}, {"color": "#009E73", "marker": "^"})
+STYLES = (
+    {"color": "#0072B2", "marker": "o", "markersize": 4},
+    {"color": "#D55E00", "marker": "s", "markersize": 4},
+    {"color": "#009E73", "marker": "^", "markersize": 4},
+)
 """One for each scale; Okabe-Ito colours, told apart by marker in greyscale."""
 APART = 0.17
 
@@ -30,38 +34,21 @@ def plot(boards: dict[str, list[board.Row]], ax: Axes | None = None) -> Axes:
         boards: {scale: rows of ``board.rows``}; rules that no scale ran are left out.
     """
     ax = ax or plt.subplots()[1]
-    metric = METRICS[board.MEASURES[0]]
+    metric = board.MEASURES[0]
     labels = [row.entry.label for row in next(iter(boards.values()))]
-    found = {
-        scale: {row.entry.label: row.against.get(board.MEASURES[0]) for row in rows} for scale, rows in boards.items()
-    }
+    found = {scale: {row.entry.label: row.against.get(metric) for row in rows} for scale, rows in boards.items()}
     drawn = [label for label in labels if any(gains[label] for gains in found.values())]
-    ax.axvspan(-100 * metric.margin, 100 * metric.margin, color="0.92", zorder=0, linewidth=0)
-    ax.axvline(0, color="0.35", linewidth=0.8, zorder=1)
-    for number, ((scale, gains), style) in enumerate(zip(found.items(), STYLES, strict=False)):
-        shift = APART * (2 * number - len(found) + 1)
+    styles = {scale: style for scale, style in zip(found, STYLES, strict=False) if any(found[scale].values())}
+    forest.no_difference(ax, metric)
+    for number, (scale, style) in enumerate(styles.items()):
+        shift = APART * (2 * number - len(styles) + 1)
         for place, label in enumerate(drawn):
-            if gains[label]:
-                _gain(ax, place + shift, gains[label], style)
-        if any(gains[label] for label in drawn):
-            ax.plot([], [], label=scale, linewidth=1.2, markersize=4, **style)
-    ax.set_yticks(range(len(drawn)), drawn)
-    ax.set_ylim(len(drawn) - 0.4, -0.6)
-    ax.grid(axis="x")
-    ax.set_xlabel(f"{metric.label} − GRPO (points)\nbetter to the right")
-    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(found))
+            if comparison := found[scale][label]:
+                forest.gain(ax, place + shift, comparison, style, ticks=0)
+    forest.rows(ax, drawn)
+    ax.set_xlabel(f"{METRICS[metric].label} − GRPO (points)\nbetter to the right")
+    forest.key(ax, styles)
     return ax
-
-
-def _gain(ax, place, comparison, style):
-    """Each pair (small), the mean, and its interval."""
-    pairs = [100 * gain for gain in comparison.gains.values()]
-    ax.plot(pairs, [place] * len(pairs), "|", color=style["color"], alpha=0.45, markersize=3, markeredgewidth=0.6)
-    gain = comparison.gain
-    if np.isfinite(gain.low):
-        ends = [100 * gain.low, 100 * gain.high]
-        ax.plot(ends, [place, place], color=style["color"], linewidth=1.2, solid_capstyle="butt")
-    ax.plot(100 * gain.value, place, markersize=4, **style)
 
 
 def picture(boards: dict[str, list[board.Row]], width: str = "single") -> Figure | None:

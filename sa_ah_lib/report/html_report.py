@@ -15,7 +15,7 @@ from sa_ah_lib.analysis.comparison import by_family
 from sa_ah_lib.analysis.extraction import extraction
 from sa_ah_lib.config import METHOD_LABELS
 from sa_ah_lib.paper import audit, printed
-from sa_ah_lib.report import display, figures, paper_tables, seed_figures
+from sa_ah_lib.report import display, figures, own_tables, paper_tables, seed_figures
 from sa_ah_lib.report.book import Book, image
 
 STYLE = """
@@ -27,7 +27,7 @@ nav a{margin-right:1rem}h2{border-top:1px solid #ccc;padding-top:1rem}
 code{font-size:12px;line-height:1.9}img{max-width:100%}p{max-width:60rem}
 """
 PER_FAMILY = (paper_tables.checkpoints, paper_tables.alphas, paper_tables.diagnostics)
-STATISTICS = (paper_tables.comparisons, paper_tables.peaks, paper_tables.variances, extraction)
+STATISTICS = (own_tables.comparisons, own_tables.peaks, own_tables.variances, extraction)
 
 
 def build(everything_found: loading.Found, out: str | Path, seed: int = 123) -> Path:

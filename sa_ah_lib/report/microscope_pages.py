@@ -15,6 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from sa_ah_lib.analysis.table import DASH, Html, Table
+from sa_ah_lib.report import forest
 from sa_ah_lib.report.book import image
 from sa_ah_lib.report.style import WIDTHS, caption, legend_above, save_pictures, save_rows, styled
 
@@ -29,6 +30,7 @@ COLUMNS = {
     "cosine": "cosine with GRPO's", "signal_to_noise": "signal-to-noise of a step", "step_cosine": "step's cosine",
 }  # fmt: skip
 WHOLE = ("all tokens", "all layers")
+DOT = {"color": "0.25", "marker": "o", "markersize": 4}
 DRAWN = {
     "SA-AH-GRPO": {"color": "#009E73", "marker": "^"}, "Position decay": {"color": "#CC79A7", "marker": "v"},
     "Shuffled entropy": {"color": "#56B4E9", "marker": "P"},
@@ -99,10 +101,11 @@ def plot_gradients(study: Study) -> Figure:
                 seen = found[rule, measure]
                 if seen["estimate"] is None:
                     continue
-                plain = rule == "GRPO"
-                if seen["low"] is not None and not plain:
-                    ax.plot([seen["low"], seen["high"]], [place, place], color="0.35", linewidth=0.9)
-                ax.plot(seen["estimate"], place, "|" if plain else "o", color="0.15", markersize=8 if plain else 4)
+                if rule == "GRPO":
+                    ax.plot(seen["estimate"], place, "|", color="0.15", markersize=8)
+                    continue
+                low, high = (np.nan if seen[end] is None else seen[end] for end in ("low", "high"))
+                forest.interval(ax, place, seen["estimate"], low, high, DOT)
             ax.axvline(1, color="0.6", linewidth=0.8, linestyle=":", zorder=0)
             ax.set(xlabel=label)
         axes[0].set_yticks(range(len(rules)), rules)

@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from sa_ah_lib.config import METHOD_LABELS
 from sa_ah_lib.report.figure_data import running
 from sa_ah_lib.report.style import METHOD_STYLE, legend_above
+from sa_ah_lib.rewards import MAX_REWARD
 from sa_ah_lib.upstream.metrics import METRICS
 
 Rows = Sequence[dict[str, Any]]
@@ -23,8 +24,6 @@ WHICH_STYLE = {
 BARS = {"elinewidth": 0.8, "capsize": 1.5}
 WINDOW = 9
 """Steps of a running mean."""
-LARGEST_REWARD = 7.5
-"""The most that the rewards of Section 3.4 can add up to."""
 
 
 def plot_pass_at_1(rows: Rows, ax: Axes) -> Axes:
@@ -98,12 +97,12 @@ def plot_reward_panels(rows: Rows, axes: Any) -> Any:
         if long:
             smooth, middle = running(means, WINDOW)
             band = running(spread, WINDOW)[0]
-            edges = smooth - band, np.minimum(smooth + band, LARGEST_REWARD)
+            edges = smooth - band, np.minimum(smooth + band, MAX_REWARD)
             ax.fill_between(steps[middle], *edges, color=style["color"], alpha=0.15, linewidth=0, label="±1 std")
             ax.plot(steps, means, ".", color=style["color"], markersize=2, alpha=0.6, label="mean of a step")
             ax.plot(steps[middle], smooth, color=style["color"], label=f"{WINDOW}-step mean")
         else:
-            lengths = np.stack([spread, np.minimum(spread, LARGEST_REWARD - means)])
+            lengths = np.stack([spread, np.minimum(spread, MAX_REWARD - means)])
             ax.errorbar(steps, means, lengths, label="mean of a step ±1 std", **BARS, **style)
         ax.axvline(steps[-1] / 2, color="0.35", linewidth=0.8, linestyle=":", label="second half")
         behind = {"facecolor": "white", "alpha": 0.85, "linewidth": 0, "pad": 0.8}

@@ -19,6 +19,7 @@ from sa_ah_lib.analysis.compared import Compared
 from sa_ah_lib.analysis.comparison import Arm, arm_of, by_family, caption
 from sa_ah_lib.analysis.loading import load
 from sa_ah_lib.analysis.seeds import METRICS, interquartile_mean, performance_profile, scores
+from sa_ah_lib.report import forest
 from sa_ah_lib.report.style import METHOD_STYLE, save_pictures, styled
 
 # Controls keep their style from one figure to the next; colours are Okabe-Ito's other ones and greys.
@@ -34,6 +35,8 @@ CONTROL_STYLE = {
 STYLES = {**METHOD_STYLE, **CONTROL_STYLE}
 # More arms of one method keep its colour and take the next of these markers.
 MARKERS = "*pd8H"
+TICKS = 0.22
+"""How far below its row's interval the ticks of single seeds stand."""
 
 DRAWN = ("pass_at_1", "training_variance")
 
@@ -46,10 +49,10 @@ def plot_scores(arms: Sequence[Arm], metric: str, ax: Axes | None = None) -> Axe
     """Every seed's score (small) and the interquartile mean with its 95% bootstrap interval, one row an arm."""
     ax = ax or plt.subplots()[1]
     for row, (arm, style) in enumerate(zip(arms, _styles(arms), strict=True)):
-        values = list(scores(arm, metric).values())
-        ax.plot(values, [row + 0.22] * len(values), "|", color=style["color"], alpha=0.6, markersize=4)
-        _interval(ax, row, interquartile_mean(arm, metric), style)
-    _rows(ax, arms)
+        forest.values(ax, row + TICKS, list(scores(arm, metric).values()), style)
+        found = interquartile_mean(arm, metric)
+        forest.interval(ax, row, found.value, found.low, found.high, style)
+    forest.rows(ax, [arm.label for arm in arms])
     ax.set_xlabel(METRICS[metric].label)
     if METRICS[metric].ratio:
         _plain_log(ax)
@@ -67,20 +70,11 @@ def plot_gains(compared: Compared, metric: str, ax: Axes | None = None) -> Axes:
         raise ValueError(f"arms must hold the reference 'grpo'. Got {[arm.config.method for arm in arms]}.")
     against = compared.against[metric]
     others = [arm for arm in arms if arm.label in against]
-    sign = 1 if rule.larger_is_better else -1
-    show = lambda gains: np.exp(sign * np.asarray(gains)) if rule.ratio else 100 * sign * np.asarray(gains)  # noqa: E731
-    band = show([-rule.least_gain, rule.least_gain])
-    ax.axvspan(*sorted(band), color="0.92", zorder=0, linewidth=0)
-    ax.axvline(show([0])[0], color="0.35", linewidth=0.8, zorder=1)
+    forest.no_difference(ax, metric)
     styles = dict(zip([arm.label for arm in arms], _styles(arms), strict=True))
     for row, arm in enumerate(others):
-        comparison, style = against[arm.label], styles[arm.label]
-        points = show(list(comparison.gains.values()))
-        ax.plot(points, [row + 0.22] * len(points), "|", color=style["color"], alpha=0.6, markersize=4)
-        gain = comparison.gain
-        low, high = np.sort(show([gain.low, gain.high]))
-        _interval(ax, row, type(gain)(show([gain.value])[0], low, high, gain.count), style)
-    _rows(ax, others)
+        forest.gain(ax, row, against[arm.label], styles[arm.label], ticks=TICKS)
+    forest.rows(ax, [arm.label for arm in others])
     better = "right" if rule.larger_is_better else "left"
     unit = f"{rule.label}, ratio to {anchor.label}" if rule.ratio else f"{rule.label} − {anchor.label} (points)"
     ax.set_xlabel(f"{unit}\nbetter to the {better}")
@@ -184,20 +178,6 @@ def _styles(arms):
         seen[method] = nth + 1
         found.append(style)
     return found
-
-
-def _interval(ax, row, estimate, style):
-    if not np.isfinite(estimate.value):
-        return
-    if np.isfinite(estimate.low):
-        ax.plot([estimate.low, estimate.high], [row, row], color=style["color"], linewidth=1.2, solid_capstyle="butt")
-    ax.plot(estimate.value, row, color=style["color"], marker=style["marker"], markersize=5)
-
-
-def _rows(ax, arms):
-    ax.set_yticks(range(len(arms)), [arm.label for arm in arms])
-    ax.set_ylim(len(arms) - 0.4, -0.6)
-    ax.grid(axis="x")
 
 
 def _plain_log(ax):

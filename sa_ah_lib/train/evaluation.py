@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from sa_ah_lib.config import RunConfig
-from sa_ah_lib.rewards import answers_match, extract_answer, gold_answer, reward_parts
+from sa_ah_lib.rewards import answers_match, extract_answer, gold_answer, total_reward
 from sa_ah_lib.train.data import Problem
 from sa_ah_lib.train.prompts import encode_prompts
 from sa_ah_lib.upstream.decoding import PLAIN_SAMPLING, end_tokens, own_rules_off
@@ -74,7 +74,7 @@ def _row(problem, index, step, tokens, tokenizer, truncated):
         "tokens": len(tokens),
         "truncated": truncated,
         "decoding": "greedy",
-        "reward": round(sum(reward_parts(text, problem.answer).values()), 1),
+        "reward": total_reward(text, problem.answer),
         "completion": text,
     }
 

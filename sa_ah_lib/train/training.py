@@ -2,9 +2,7 @@
 
 from typing import Any
 from collections.abc import Mapping
-import argparse
 import gc
-import os
 import time
 from contextlib import nullcontext
 from datetime import datetime, UTC
@@ -17,20 +15,18 @@ from datasets import Dataset
 from transformers import PrinterCallback, ProgressCallback, set_seed
 
 from sa_ah_lib.train import data, disk, distributed, prompts, resume, reuse, runlog
-from sa_ah_lib.upstream import decoding, vllm
+from sa_ah_lib.upstream import decoding
 from sa_ah_lib.config import RunConfig, preset
+from sa_ah_lib.train.arguments import grpo_arguments
 from sa_ah_lib.train.callback import RunLogCallback, evaluate_together
 from sa_ah_lib.train.evaluation import pass_at_1
 from sa_ah_lib.train.progress import Progress
 from sa_ah_lib.train.run import Run
 from sa_ah_lib.train.restore import RestoreCallback
 from sa_ah_lib.train.scales import resolve_scale
-from sa_ah_lib.train.shipped import WARM_STARTS
 from sa_ah_lib.rewards import REWARD_FUNCS
-from sa_ah_lib.upstream.settings import known_by
 from sa_ah_lib.trainer import sa_ah_trainer_class
 
-REPORT_VARIABLE = "SA_AH_REPORT_TO"
 EVALUATION_FIELDS = (
     "model", "warm_start", "load_in_4bit", "dataset", "data_seed", "train_examples", "eval_examples", "system_prompt",
     "max_prompt_tokens", "max_completion_tokens",
@@ -182,49 +178,6 @@ def build_trainer(
     return trainer
 
 
-def grpo_arguments(config: RunConfig, output_dir: str | Path, report_to: Any = None) -> Any:
-    """``GRPOConfig`` with every hyperparameter of Table 1 said, because TRL's defaults differ on several.
-
-    Raises:
-        ValueError: the groups of a micro-batch cannot be dealt out evenly to the processes.
-    """
-    import trl
-
-    _, precision = models.precision()
-    return trl.GRPOConfig(
-        output_dir=str(output_dir),
-        per_device_train_batch_size=distributed.per_process(config.micro_batch_size, config.num_generations),
-        gradient_accumulation_steps=config.gradient_accumulation_steps,
-        num_generations=config.num_generations,
-        max_completion_length=config.max_completion_tokens,
-        temperature=config.temperature,
-        generation_kwargs={},
-        beta=config.beta,
-        epsilon=config.epsilon,
-        max_steps=config.steps,
-        learning_rate=config.learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=config.warmup_steps,
-        weight_decay=config.weight_decay,
-        max_grad_norm=config.max_grad_norm,
-        optim="adamw_torch",
-        # It trades time for memory, and small models have no use for the memory.
-        gradient_checkpointing=config.model not in (*WARM_STARTS, "smollm2"),
-        logging_steps=1,
-        save_strategy="steps",
-        save_steps=config.save_every,
-        save_total_limit=2,
-        seed=config.seed,
-        report_to=report_to or os.environ.get(REPORT_VARIABLE) or "none",
-        run_name=config.run_id,
-        disable_tqdm=True,
-        dataloader_pin_memory=torch.cuda.is_available(),
-        **precision,
-        **{**decoding.PLAIN_SAMPLING, **vllm.arguments(config.fast_inference)},
-        **known_by(trl.GRPOConfig),
-    )
-
-
 def _evaluate_base(config, loaded, splits, log, runs_dir, environment, progress):
     """Step 0: read from the finished zero-shot run of the same model, problems and decoding, else evaluated here."""
     known = runs_dir / zero_shot_config(config).run_id
@@ -257,23 +210,3 @@ def _summary(directory, environment, seconds):
         "resumed_after": [session["step"] for session in environment.get("resumed", [])],
         "pass_at_1": scores,
     }
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Run a configuration file: ``python -m sa_ah_lib.train.training CONFIG.json [RUNS]``.
-
-    Also under ``accelerate launch``, for several GPUs.
-    """
-    parser = argparse.ArgumentParser(prog="python -m sa_ah_lib.train.training", description=main.__doc__)
-    parser.add_argument("config", help="a RunConfig as to_json() writes it")
-    parser.add_argument("runs", nargs="?", default="runs", help="parent of the run directories (runs)")
-    parser.add_argument("--data", help="a directory with GSM8K's train.jsonl and test.jsonl")
-    parser.add_argument("--report-to", help="trackio, tensorboard or wandb")
-    options = parser.parse_args(arguments)
-    finished = run(RunConfig.from_json(options.config), options.runs, options.data, report_to=options.report_to)
-    if distributed.is_main():
-        print(finished.directory)
-
-
-if __name__ == "__main__":
-    main()

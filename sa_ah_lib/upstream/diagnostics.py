@@ -1,11 +1,39 @@
 """The diagnostics of a training step: sums over tokens, rollouts and groups, and the logged metrics made of them."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 
 from sa_ah_lib.upstream.metrics import METRICS
 from sa_ah_lib.weighting import discounted_rollouts, horizon_weights
+
+
+class StepSums:
+    """What a step's micro-batches add up to; false while there is none.
+
+    Args:
+        alpha, scope, reward_threshold: as in ``micro_batch_sums``.
+    """
+
+    def __init__(self, alpha: float, scope: str, reward_threshold: float):
+        self._settings = alpha, scope, reward_threshold
+        self.sums: dict[str, torch.Tensor] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self.sums)
+
+    def add(self, rollouts: Mapping[str, torch.Tensor]) -> None:
+        """Add one micro-batch, as ``micro_batch_sums`` takes it."""
+        new = micro_batch_sums(rollouts, *self._settings)
+        self.sums = {name: value + self.sums[name] for name, value in new.items()} if self.sums else new
+
+    def take(self, accelerator: Any) -> dict[str, float | None]:
+        """``from_sums`` of all micro-batches and processes; nothing is left."""
+        # One tensor, so that several processes talk once.
+        values = accelerator.reduce(torch.stack(list(self.sums.values())), reduction="sum")
+        sums, self.sums = dict(zip(self.sums, values.tolist(), strict=True)), {}
+        return from_sums(sums, self._settings[0])
 
 
 @torch.no_grad()
@@ -21,7 +49,7 @@ def micro_batch_sums(
         reward_threshold: points; groups whose standard deviation is below it count as silenced.
 
     Returns:
-        {name: float64 scalar}, one for each name of ``metrics.SUMS``.
+        {name: float64 scalar}, of everything that a ratio of ``metrics.METRICS`` or a variance is made of.
     """
     mask = rollouts["mask"].float()  # (B, T)
     negative = rollouts["advantages"] < 0  # (B,)

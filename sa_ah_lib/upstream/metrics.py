@@ -109,7 +109,3 @@ METRICS = {
     )
 }  # fmt: skip
 """{key: Metric}, in the order of the glossary."""
-
-_BETWEEN = ("group_mean", "group_mean_squared")  # the variance between groups is made of them
-SUMS = tuple(dict.fromkeys([name for metric in METRICS.values() for name in metric.ratio or ()])) + _BETWEEN
-"""Names of what a training step adds up over tokens, rollouts and groups."""

@@ -10,13 +10,14 @@ import torch  # noqa: E402
 import trl.trainer.utils  # noqa: E402
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
+from reference_loss import reference_loss  # noqa: E402
 from scipy.optimize import brentq  # noqa: E402
 from trl.trainer.grpo_trainer import GRPOTrainer  # noqa: E402
 
 from sa_ah_lib import rulebook, rules  # noqa: E402
 from sa_ah_lib.rules.cumulative import TOLERANCE, matched, shuffled, top_entropy  # noqa: E402
 from sa_ah_lib.trainer import GROUP_KEY  # noqa: E402
-from sa_ah_lib.weighting import reference_loss, rollout_weights  # noqa: E402
+from sa_ah_lib.weighting import rollout_weights  # noqa: E402
 
 RULES = [name for name, record in rulebook.RECORDS.items() if record.takes_scope]
 CONTROLS = [rule for rule in RULES if rule != "cumulative"]

@@ -162,9 +162,9 @@ def test_rollouts_are_drawn_from_the_plain_softmax(tmp_path, monkeypatch, temper
 def test_every_sampling_setting_of_trl_is_said(tmp_path):
     """A default that changes with TRL's or Unsloth's version would change the rollouts."""
     pytest.importorskip("unsloth")
-    from sa_ah_lib.train import training
+    from sa_ah_lib.train import arguments
 
-    args = training.grpo_arguments(preset("qwen2.5-1.5b", "grpo", temperature=0.9), tmp_path)
+    args = arguments.grpo_arguments(preset("qwen2.5-1.5b", "grpo", temperature=0.9), tmp_path)
     said = {"temperature": 0.9, "generation_kwargs": {}, **decoding.PLAIN_SAMPLING}
     assert {name: getattr(args, name) for name in said} == said
 

@@ -11,13 +11,14 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 import tiny
+from reference_loss import reference_loss
 
 from sa_ah_lib import rulebook
 from sa_ah_lib.config import RunConfig, preset
 from sa_ah_lib.microscope import frozen, gradients, measures, replay, study
 from sa_ah_lib.rules import RULES, RolloutBatch
 from sa_ah_lib.train.data import Problem
-from sa_ah_lib.weighting import normalized_entropy, reference_loss
+from sa_ah_lib.weighting import normalized_entropy
 
 ALPHA = 0.8
 BASE = preset("micro-sum", "grpo", num_generations=4)

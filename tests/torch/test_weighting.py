@@ -7,6 +7,7 @@ import pytest
 torch = pytest.importorskip("torch")
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
+from reference_loss import reference_loss
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
 from sa_ah_lib import rulebook
@@ -17,7 +18,6 @@ from sa_ah_lib.weighting import (  # noqa: E402
     group_normalized,
     horizon_weights,
     normalized_entropy,
-    reference_loss,
     rollout_weights,
 )
 

@@ -20,6 +20,7 @@ from sa_ah_lib.analysis.stats import wald_interval, wilson_interval
 from sa_ah_lib.config import CONTROLS, METHODS, preset
 from sa_ah_lib.paper import printed
 from sa_ah_lib.report import figure_data, figures, plots, schematic, style
+from sa_ah_lib.rewards import MAX_REWARD
 
 LARGE, SMALL = printed.family(printed.LARGE), printed.family(printed.SMALL)
 NAMES = sorted(figures.FIGURES)
@@ -341,7 +342,7 @@ def test_each_method_s_rewards_have_a_panel_of_their_own(measured):
         lower = band[band[:, 0] == 75, 1].min()
         middle = run.curve("reward")[1][70:79].mean()
         assert middle - lower == pytest.approx(spread[70:79].mean(), rel=1e-5)
-        assert band[:, 1].max() <= plots.LARGEST_REWARD
+        assert band[:, 1].max() <= MAX_REWARD
         assert ax.texts[0].get_text().endswith(f"Var {variance(run):.4f}")
     assert "second half" in legend(figure.axes[0])
 

@@ -174,4 +174,4 @@ def test_a_wheel_holds_every_file_of_the_library_and_needs_no_torch(tmp_path):
     )
     command = [sys.executable, "-I", "-c", code, str(target)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == [str(target / "sa_ah_lib" / "rewards.py"), "False"]
+    assert done.stdout.split() == [str(target / "sa_ah_lib" / "rewards" / "__init__.py"), "False"]

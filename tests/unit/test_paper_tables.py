@@ -14,7 +14,7 @@ from sa_ah_lib.analysis.results import MissingData
 from sa_ah_lib.analysis.stats import half_width
 from sa_ah_lib.analysis.table import DASH, Table, markdown_table
 from sa_ah_lib.paper import printed
-from sa_ah_lib.report import paper_tables
+from sa_ah_lib.report import own_tables, paper_tables
 
 EXTRACT = Path(__file__).parents[1] / "data" / "paper_tables.txt"
 LARGE, SMALL = printed.family(printed.LARGE), printed.family(printed.SMALL)
@@ -113,7 +113,7 @@ def test_bold_and_footnotes_are_the_paper_s(measured):
 @pytest.mark.parametrize("source,base,lowered", [(LARGE, 0.846, 0.831), (SMALL, 0.652, 0.637)])
 def test_differences_from_the_base_are_from_the_evaluated_one(source, base, lowered):
     """0.637 of 500 is 318.5 answers: rounded, and lowered by hand, it was another base than the claims'."""
-    made = paper_tables.comparisons(source)
+    made = own_tables.comparisons(source)
     rows = {row[0]: row[2] for row in made.rows}
     for method, label in (("grpo", "GRPO"), ("sa-ah-grpo", "SA-AH-GRPO")):
         correct, total = source.methods[method].final
@@ -125,7 +125,7 @@ def test_equal_answers_have_an_interval():
     """[+0.000, +0.000] of twenty problems says that two policies are equal, which no twenty problems can."""
     same = {30: [False] * 20}
     runs = [result(m, [0.0], total=20, answers=same) for m in ("grpo", "sa-ah-grpo")]
-    made = paper_tables.comparisons(family(*runs))
+    made = own_tables.comparisons(family(*runs))
     assert made.rows[0][2:] == ["+0.000", "[-0.139, +0.139]", "1.000", "McNemar, no answer differs"]
     assert any("exact bound" in note for note in made.notes)
 
@@ -180,8 +180,8 @@ def test_a_run_that_was_never_evaluated_leaves_the_others_their_table():
     mixed = family(result("grpo", [0.5, 0.6]), result("ah-grpo", rewards=range(8)), result("sa-ah-grpo", [0.6, 0.7]))
     rows = {row[1]: row for row in paper_tables.summary([mixed]).rows}
     assert rows["AH-GRPO"][4:6] == [DASH, DASH] and rows["SA-AH-GRPO"][4].startswith("0.700")
-    assert [row[0] for row in paper_tables.peaks(mixed).rows] == ["GRPO", "SA-AH-GRPO"]
-    assert paper_tables.comparisons(mixed).rows[0][0] == "SA-AH-GRPO − GRPO"
+    assert [row[0] for row in own_tables.peaks(mixed).rows] == ["GRPO", "SA-AH-GRPO"]
+    assert own_tables.comparisons(mixed).rows[0][0] == "SA-AH-GRPO − GRPO"
     sweep = family(*(result("ah-grpo", [0.5], alpha=a) for a in (0.1, 0.25)), result("grpo", [0.5]),
                    result("ah-grpo", rewards=range(8)))  # fmt: skip
     assert len(paper_tables.alphas(sweep).rows) == 3
@@ -190,7 +190,7 @@ def test_a_run_that_was_never_evaluated_leaves_the_others_their_table():
 def test_lengths_of_checkpoints_that_differ_leave_a_dash():
     """One lost line of eval.jsonl must not cost the peaks of all methods."""
     ragged = {30: [True] * 8, 60: [True] * 7}
-    made = paper_tables.peaks(family(result("grpo", [0.5, 0.6], answers=ragged)))
+    made = own_tables.peaks(family(result("grpo", [0.5, 0.6], answers=ragged)))
     assert made.rows[0][-1] == DASH
 
 
@@ -198,10 +198,10 @@ def test_lengths_of_checkpoints_that_differ_leave_a_dash():
     (paper_tables.checkpoints, family(result("grpo")), "checkpoint"),
     (paper_tables.alphas, LARGE, "fewer than three values of alpha"),
     (paper_tables.diagnostics, family(result("grpo", [0.5])), "sa-ah-grpo"),
-    (paper_tables.comparisons, family(result("grpo", [0.5])), "two evaluated methods"),
-    (paper_tables.variances, SMALL, "step by step rewards"),
+    (own_tables.comparisons, family(result("grpo", [0.5])), "two evaluated methods"),
+    (own_tables.variances, SMALL, "step by step rewards"),
     (paper_tables.summary, [], "no run"),
-    (paper_tables.peaks, family(result("zero-shot", base=0.5)), "evaluated run"),
+    (own_tables.peaks, family(result("zero-shot", base=0.5)), "evaluated run"),
 ])  # fmt: skip
 def test_what_a_source_lacks_is_said(make, subject, missing):
     """A table filled up with blanks would look like a run that gave nothing."""
@@ -211,7 +211,7 @@ def test_what_a_source_lacks_is_said(make, subject, missing):
 
 def test_differences_name_their_test_and_steps(measured):
     """A paired test on unpaired counts, or another step than printed, is another number."""
-    made = paper_tables.comparisons(measured)
+    made = own_tables.comparisons(measured)
     rows = {(row[0], row[1]): row for row in made.rows}
     assert set(rows) == {
         ("AH-GRPO − GRPO", "150"), ("SA-AH-GRPO − GRPO", "150"), ("SA-AH-GRPO − GRPO", "180, 150"),
@@ -222,12 +222,12 @@ def test_differences_name_their_test_and_steps(measured):
     gap = a.answers[180].mean() - b.answers[150].mean()
     row = rows["SA-AH-GRPO − GRPO", "180, 150"]
     assert row[2] == f"{gap:+.3f}" and row[-1].startswith("McNemar") and "(8)" in made.notes[0]
-    assert {row[-1] for row in paper_tables.comparisons(SMALL).rows} == {"two-proportion z, Newcombe"}
+    assert {row[-1] for row in own_tables.comparisons(SMALL).rows} == {"two-proportion z, Newcombe"}
 
 
 def test_parts_of_the_variance_add_up(measured):
     """Parts of another window or normalisation would not sum to the printed variance."""
-    for row in paper_tables.variances(measured).rows:
+    for row in own_tables.variances(measured).rows:
         assert sum(map(float, row[3:])) == pytest.approx(float(row[1]), abs=3e-4)
 
 
@@ -272,11 +272,11 @@ def test_a_negative_number_has_a_minus_and_a_word_its_hyphen():
 def test_every_table_s_latex_is_ascii(measured):
     """A sign that the replacement list lacks is found in another's LaTeX run, not here."""
     both = [paper_tables.summary, paper_tables.hyperparameters]
-    one = [paper_tables.alphas, paper_tables.comparisons, paper_tables.peaks]
+    one = [paper_tables.alphas, own_tables.comparisons, own_tables.peaks]
     made = [f(s) for f in both for s in ([LARGE, SMALL], [measured])]
     made += [f(s) for f in one for s in (SMALL, measured)]
     made += [f(s) for f in (paper_tables.checkpoints, paper_tables.diagnostics) for s in (LARGE, SMALL, measured)]
-    for table in [*made, paper_tables.variances(measured)]:
+    for table in [*made, own_tables.variances(measured)]:
         text = table.latex()
         assert text.isascii(), {c for c in text if not c.isascii()}
         assert text.count("{") == text.count("}") and text.replace("\\$", "").count("$") % 2 == 0

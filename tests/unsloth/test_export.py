@@ -14,7 +14,7 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
 from sa_ah_lib.config import preset
-from sa_ah_lib.export import formats, reload
+from sa_ah_lib.export import formats, reload, verify
 from sa_ah_lib.train import models, runlog
 
 SCORES = {0: 3, 20: 7}
@@ -104,7 +104,7 @@ def test_weights_of_another_dtype_are_an_error(run, monkeypatch):
     """An Unsloth that keeps the base's own dtype, whatever it is told."""
     save = formats._save_merged
     monkeypatch.setattr(formats, "_save_merged", lambda loaded, directory, _: save(loaded, directory, "float16"))
-    with pytest.raises(formats.ExportMismatchError, match=r"must be bfloat16, but there are \['F16'\].*with that"):
+    with pytest.raises(verify.ExportMismatchError, match=r"must be bfloat16, but there are \['F16'\].*with that"):
         formats.export(run, ["merged_16bit"])
 
 
@@ -124,7 +124,7 @@ def test_a_merge_that_lost_the_adapter_is_an_error_with_its_share(run, monkeypat
         models.load(run.config).model.unload().bfloat16().save_pretrained(directory)
 
     monkeypatch.setattr(formats, "_save_merged", base_only)
-    with pytest.raises(formats.ExportMismatchError, match=r"at most 2% .* but [\d.]+% do.*export the adapter instead"):
+    with pytest.raises(verify.ExportMismatchError, match=r"at most 2% .* but [\d.]+% do.*export the adapter instead"):
         formats.export(run, ["merged_16bit"], push_to="name/model")
     assert not (run.directory / "export" / "merged_16bit").exists()
     assert (run.directory / "export" / "merged_16bit.unverified").is_dir() and hub == []
@@ -132,8 +132,8 @@ def test_a_merge_that_lost_the_adapter_is_an_error_with_its_share(run, monkeypat
 
 def test_a_merge_whose_rounding_took_the_adapter_is_an_error(run, monkeypatch):
     """Small learning rates move weights by less than a 16-bit step: the merge is then the base, and says the same."""
-    monkeypatch.setattr(formats, "kept_share", lambda model, directory: 0.3)
-    with pytest.raises(formats.ExportMismatchError, match="at most 50% .* hold 30.0% .*too little for a 16-bit merge"):
+    monkeypatch.setattr(verify, "kept_share", lambda model, directory: 0.3)
+    with pytest.raises(verify.ExportMismatchError, match="at most 50% .* hold 30.0% .*too little for a 16-bit merge"):
         formats.export(run, ["merged_16bit"])
 
 
@@ -157,7 +157,7 @@ def test_kept_share_is_the_part_of_the_change_that_rounding_leaves(tmp_path, siz
     from safetensors.torch import save_file
 
     save_file(merged, tmp_path / "model.safetensors")
-    assert low < formats.kept_share(policy, tmp_path) < high
+    assert low < verify.kept_share(policy, tmp_path) < high
 
 
 def test_an_adapter_with_a_dead_or_broken_matrix_is_not_exported(run):
@@ -256,7 +256,7 @@ def test_gguf_files_are_compared_like_the_others(run, monkeypatch, right):
     monkeypatch.setattr(models, "load", loading)
     monkeypatch.setattr(formats, "reloaded_next_tokens", speech)
     if not right:
-        with pytest.raises(formats.ExportMismatchError, match="at most 5% .* but 100.0% do"):
+        with pytest.raises(verify.ExportMismatchError, match="at most 5% .* but 100.0% do"):
             formats.export(run, ["gguf"])
         return
     place = formats.export(run, ["gguf"], quantization="q4_k_m")["gguf"]
@@ -281,7 +281,7 @@ def test_next_tokens_equal_to_the_completion_mean_the_same_greedy_completion():
 
 def test_shares_count_tokens_and_completions():
     rows = [([1], [5, 6, 7, 8]), ([1], [9, 9])]
-    found = formats.compare(rows, [[5, 6, 0, 8], [9, 9]], [[0, 0, 0, 8], [9, 0]])
+    found = verify.compare(rows, [[5, 6, 0, 8], [9, 9]], [[0, 0, 0, 8], [9, 0]])
     assert found == {
         "prompts": 2, "tokens": 6, "same_completions": 0.5, "same_tokens": 5 / 6, "base_same_tokens": 2 / 6,
     }  # fmt: skip

@@ -7,7 +7,8 @@ import pytest
 pytest.importorskip("unsloth")
 
 from sa_ah_lib.config import preset
-from sa_ah_lib.train import data, evaluation, models, runlog, training
+from sa_ah_lib.train import __main__ as command
+from sa_ah_lib.train import arguments, data, evaluation, models, runlog, training
 
 TIMING = ("step_time", "train_runtime")
 
@@ -185,7 +186,7 @@ def test_an_untrained_adapter_is_not_saved(tiny, tmp_path):
 
 def test_every_hyperparameter_of_table_1_reaches_trl(tmp_path):
     config = preset("qwen2.5-1.5b", "sa-ah-grpo")
-    args = training.grpo_arguments(config, tmp_path)
+    args = arguments.grpo_arguments(config, tmp_path)
     said = {
         "learning_rate": 5e-6, "lr_scheduler_type": "cosine", "warmup_steps": 18, "weight_decay": 0.01,
         "max_grad_norm": 1.0, "beta": 0.04, "epsilon": 0.2, "num_generations": 4, "per_device_train_batch_size": 8,
@@ -236,9 +237,9 @@ def test_a_finished_run_is_read_from_a_read_only_place(tiny, tmp_path, monkeypat
 
 def test_trackers_are_asked_for_by_argument_or_variable(tiny, tmp_path, monkeypatch):
     """The notebooks have no such parameter; and without either nothing may leave the machine."""
-    shown = lambda *asked: training.grpo_arguments(tiny(), tmp_path, *asked).report_to  # noqa: E731
+    shown = lambda *asked: arguments.grpo_arguments(tiny(), tmp_path, *asked).report_to  # noqa: E731
     assert shown() == [] and shown("tensorboard") == ["tensorboard"]
-    monkeypatch.setenv(training.REPORT_VARIABLE, "trackio")
+    monkeypatch.setenv(arguments.REPORT_VARIABLE, "trackio")
     assert shown() == ["trackio"] and shown("tensorboard") == ["tensorboard"] and shown("none") == []
 
 
@@ -283,3 +284,12 @@ def test_fast_inference_is_a_parameter_that_reaches_the_run():
     config = training.configure("micro-s", "grpo", fast_inference=True)
     assert config.fast_inference and config.sibling("sa-ah-grpo").fast_inference
     assert not training.configure("micro-s", "grpo").fast_inference
+
+
+def test_one_run_from_a_configuration_file(tiny, tmp_path, capsys):
+    """The command under accelerate launch, and the one that repeats a published run."""
+    config = training.zero_shot_config(tiny())
+    config.to_json(tmp_path / "config.json")
+    command.main([str(tmp_path / "config.json"), str(tmp_path / "runs")])
+    place = tmp_path / "runs" / config.run_id
+    assert capsys.readouterr().out.splitlines()[-1] == str(place) and runlog.read_run(place).config == config

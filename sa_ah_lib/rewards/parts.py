@@ -1,40 +1,28 @@
-"""The composite reward of Sec. 3.4 (Eq. 10): correctness, format, presence and steps.
-
-Every reward function has TRL's form, ``f(completions, answer=None, **kwargs) -> list[float]``.
-Completions are plain strings or chat message lists, of which the assistant's are read; others
-raise TypeError. Any text at all is scored in linear time and never raises.
-"""
+"""The four reward functions of Sec. 3.4 and their sum, Eq. 10."""
 
 from __future__ import annotations
 
-import math
 import re
-import sys
-from collections import deque
 from collections.abc import Iterable, Sequence
 from numbers import Real
 
-REASONING_START = "<start_working_out>"
-REASONING_END = "</start_working_out>"
-SOLUTION_START = "<SOLUTION>"
-SOLUTION_END = "</SOLUTION>"
-TAGS = (REASONING_START, REASONING_END, SOLUTION_START, SOLUTION_END)
+from sa_ah_lib.rewards.answers import (
+    REASONING_END,
+    REASONING_START,
+    SOLUTION_END,
+    SOLUTION_START,
+    TAGS,
+    answers_match,
+    between,
+    extract_answer,
+    gold_answer,
+    shown,
+)
+
 MAX_REWARD = 7.5
 
 # Counted in tenths, so that a sum is exact in decimal: 0.3, never 0.30000000000000004.
 _TAG_TENTHS = (2, 3, 2, 3)
-
-# Digits are ASCII. A comma joins only groups of three, so "1,234" is one number, "1, 2" is two.
-_UNSIGNED = (
-    r"(?:(?<![A-Za-z0-9^])(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?"
-    r"|(?<![A-Za-z0-9^.)])\.[0-9]+)"
-)
-_NUMBER = re.compile(
-    # A minus behind a digit, letter or closing bracket is an operator or a hyphen, not a sign.
-    r"(?P<sign>(?<![A-Za-z0-9)\]%])[-+\u2212])?(?:\\?[$€£¥] ?(?P<inner>[-+\u2212])?)?"
-    rf"(?P<top>{_UNSIGNED})"
-    rf"(?:(?P<power>[eE][-+]?[0-9]+)(?![A-Za-z0-9])| ?/ ?(?P<bottom>{_UNSIGNED}))?"
-)
 
 # Bounded filler between the parts of an equation keeps the search linear.
 _AFTER = r"[\\%$€£¥)\] \t]{0,8}"
@@ -46,71 +34,6 @@ _STEP = re.compile(
     rf"[0-9]{_AFTER}{_OPERATOR}{_BEFORE}(?:[0-9][0-9,]*(?:\.[0-9]*)?|\.[0-9]+)"
     rf"{_AFTER}=(?={_BEFORE}\.?[0-9])"
 )
-
-
-def _value(match: re.Match) -> float | None:
-    """The finite value of one numeral, or None (overflow, division by zero)."""
-    # float() turns a 400-digit numeral into inf where int() followed by float() would raise.
-    top = float(match["top"].replace(",", "") + (match["power"] or ""))
-    bottom = float((match["bottom"] or "1").replace(",", ""))
-    if bottom == 0 or not all(map(math.isfinite, (top, bottom, top / bottom))):
-        return None
-    minuses = sum(match[sign] in ("-", "\u2212") for sign in ("sign", "inner"))
-    return -top / bottom if minuses == 1 else top / bottom
-
-
-def _between(text: str, start: str, end: str) -> tuple[str, bool] | None:
-    """What follows the first `start`, and whether `end` closes it; None without `start`."""
-    _, opened, rest = text.partition(start)
-    body, closed, _ = rest.partition(end)
-    return (body, bool(closed)) if opened else None
-
-
-def extract_answer(text: str) -> float | None:
-    """The number a completion answers with: any finite float, or None (Sec. 3.4).
-
-    Read from the first ``<SOLUTION>`` block, or from all that follows an opening tag that is
-    never closed; without an opening tag, from the whole text. The last number there decides:
-    "5 + 3 = 8" is 8. A block without a number gives None, whatever stands elsewhere, and so does
-    a last number without a finite value ("3/0", 400 digits). Never raises for a string.
-
-    Numbers take a sign (``-``, ``+``, U+2212), thousands commas, a currency sign, decimals, a
-    fraction ("3/4" is 0.75) or an exponent ("1.5e3" is 1500). Units, percent signs and full stops
-    are passed over ("50%" is 50). Digits glued behind a letter or ``^`` belong to a name or a
-    unit ("m2", "cm^2") and are no number; nor are non-ASCII digits, mixed numbers ("1 1/2" ends
-    in 0.5) or LaTeX fractions.
-    """
-    block = _between(text, SOLUTION_START, SOLUTION_END)
-    last = deque(_NUMBER.finditer(text if block is None else block[0]), maxlen=1)
-    return _value(last[0]) if last else None
-
-
-def gold_answer(answer: str | float | Real) -> float:
-    """The finite value of a gold answer: a number, a number string, or a GSM8K ``#### 18`` text.
-
-    Raises ValueError unless exactly one finite number is found (after the last ``####``, if any).
-    """
-    value = None
-    if isinstance(answer, str):
-        numbers = list(_NUMBER.finditer(answer.rpartition("####")[2]))
-        value = _value(numbers[0]) if len(numbers) == 1 else None
-    elif isinstance(answer, Real) and not isinstance(answer, bool):
-        # False for NaN, infinities and integers that float() would refuse. Real's own stub lacks the comparison.
-        value = float(answer) if abs(answer) <= sys.float_info.max else None  # ty: ignore[unsupported-operator]
-    if value is None:
-        raise ValueError(
-            "expected a gold answer that holds one finite number ('18' or a text ending in "
-            f"'#### 18'), got {_shown(answer)}; correct that row of the answer column or drop it"
-        )
-    return value
-
-
-def answers_match(predicted: float | None, gold: float) -> bool:
-    """Whether an answer is right, for the reward and for Pass@1; None never is.
-
-    Equal up to float rounding: 1e-9 relative, 1e-12 absolute.
-    """
-    return predicted is not None and math.isclose(predicted, gold, rel_tol=1e-9, abs_tol=1e-12)
 
 
 def _correct(text: str, gold: float) -> float:
@@ -134,7 +57,7 @@ def _format(text: str) -> float:
 
 
 def _reasoning(text: str) -> str:
-    block = _between(text, REASONING_START, REASONING_END)
+    block = between(text, REASONING_START, REASONING_END)
     if block is None:
         return text.partition(REASONING_END)[0]
     return block[0] if block[1] else block[0].partition(SOLUTION_START)[0]
@@ -160,7 +83,7 @@ def correctness_reward(
     texts = _texts(completions)
     golds = None if answer is None or isinstance(answer, (str, Real)) else list(answer)
     if golds is None or len(golds) != len(texts):
-        got = _shown(answer) if golds is None else f"{len(golds)}"
+        got = shown(answer) if golds is None else f"{len(golds)}"
         raise ValueError(
             f"expected {len(texts)} gold answers, one per completion, got {got}; "
             "give the data set an 'answer' column, repeated for each completion of a prompt"
@@ -189,7 +112,7 @@ def presence_reward(
     0.3 for one only opened (a closing tag before it does not count), else 0. Repeated tags are
     left to `format_reward`. Raises TypeError for completions that are neither text nor messages.
     """
-    blocks = [_between(text, SOLUTION_START, SOLUTION_END) for text in _texts(completions)]
+    blocks = [between(text, SOLUTION_START, SOLUTION_END) for text in _texts(completions)]
     return [0.0 if block is None else 1.0 if block[1] else 0.3 for block in blocks]
 
 
@@ -234,7 +157,7 @@ def _texts(completions: Sequence) -> list[str]:
     # A bare string would be scored letter by letter.
     if isinstance(completions, (list, tuple)):
         return [_text(completion) for completion in completions]
-    raise TypeError(f"expected a list, got {_shown(completions)}; put a lone completion in a list")
+    raise TypeError(f"expected a list, got {shown(completions)}; put a lone completion in a list")
 
 
 def _text(completion: str | Sequence[dict]) -> str:
@@ -247,12 +170,5 @@ def _text(completion: str | Sequence[dict]) -> str:
             return "\n".join(texts)
     raise TypeError(
         "expected a string or a list like [{'role': 'assistant', 'content': '...'}] for each "
-        f"completion, got {_shown(completion)}; decode ids and join content parts to text first"
+        f"completion, got {shown(completion)}; decode ids and join content parts to text first"
     )
-
-
-def _shown(thing: object) -> str:
-    # Python refuses to print integers of more than 4,300 digits.
-    if isinstance(thing, int) and thing.bit_length() > 1024:
-        return "an integer too large for a float"
-    return f"{type(thing).__name__} {thing!r:.80}"

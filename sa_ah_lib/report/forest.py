@@ -1,0 +1,66 @@
+"""Forest plots: rows of estimates with intervals, about a line of no difference. Needs no torch."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from sa_ah_lib.analysis.measures import METRICS
+from sa_ah_lib.analysis.seeds import Comparison
+
+
+def shown(metric: str, gains: Sequence[float]) -> np.ndarray:
+    """Gains, which are positive where the first is better, as an axis has them: differences in points, or ratios."""
+    rule = METRICS[metric]
+    signed = np.asarray(gains) if rule.larger_is_better else -np.asarray(gains)
+    return np.exp(signed) if rule.ratio else 100 * signed
+
+
+def no_difference(ax: Axes, metric: str) -> None:
+    """The line of no difference, in a grey band of what is too small to matter in ``metric``, a key of ``METRICS``."""
+    least = METRICS[metric].least_gain
+    ax.axvspan(*sorted(shown(metric, [-least, least])), color="0.92", zorder=0, linewidth=0)
+    ax.axvline(shown(metric, [0])[0], color="0.35", linewidth=0.8, zorder=1)
+
+
+def gain(ax: Axes, place: float, comparison: Comparison, style: Mapping[str, Any], ticks: float | None = None) -> None:
+    """One comparison's mean gain with its interval at height ``place``; every pair as a tick, so much below it."""
+    if ticks is not None:
+        values(ax, place + ticks, shown(comparison.metric, list(comparison.gains.values())), style)
+    found = comparison.gain
+    ends = np.sort(shown(comparison.metric, [found.low, found.high]))
+    interval(ax, place, shown(comparison.metric, [found.value])[0], *ends, style)
+
+
+def values(ax: Axes, place: float, points: Sequence[float] | np.ndarray, style: Mapping[str, Any]) -> None:
+    """Single values as ticks in the colour of ``style``."""
+    ax.plot(points, [place] * len(points), "|", color=style["color"], alpha=0.6, markersize=4)
+
+
+def interval(ax: Axes, place: float, value: float, low: float, high: float, style: Mapping[str, Any]) -> None:
+    """A marker at ``value`` on a bar from ``low`` to ``high``; without a bar where they are not finite.
+
+    Args:
+        style: "color" and "marker", and what else a marker has.
+    """
+    if not np.isfinite(value):
+        return
+    if np.isfinite(low):
+        ax.plot([low, high], [place, place], color=style["color"], linewidth=1.2, solid_capstyle="butt")
+    marker = {name: how for name, how in style.items() if name != "linestyle"}
+    ax.plot(value, place, **{"markersize": 5, **marker})
+
+
+def rows(ax: Axes, labels: Sequence[str]) -> None:
+    """One row for each label, from above to below, with a grid to read values by."""
+    ax.set_yticks(range(len(labels)), labels)
+    ax.set_ylim(len(labels) - 0.4, -0.6)
+    ax.grid(axis="x")
+
+
+def key(ax: Axes, styles: Mapping[str, Mapping[str, Any]], columns: int = 3) -> None:
+    """A legend above ``ax``: {label: style} of its intervals."""
+    for label, style in styles.items():
+        ax.plot([], [], label=label, linewidth=1.2, **style)
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns)
