@@ -1,6 +1,8 @@
 """The comparisons that ``docs/preregistration.md`` names, and no others. Needs no torch."""
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sa_ah_lib.analysis.board import Entry
@@ -10,8 +12,6 @@ from sa_ah_lib.analysis.seeds import METRICS, Comparison, compare_all
 from sa_ah_lib.analysis.table import Table
 from sa_ah_lib.config import RunConfig
 
-SCALES = ("micro-legs", "micro-sum")
-WARM_STARTS, SEEDS = range(5), (1, 2)
 ENDPOINTS = ("pass_at_1", "auc")
 ARMS = {
     "GRPO": Entry("GRPO"),
@@ -22,6 +22,8 @@ ARMS = {
     "GRPO, twice the step": Entry("GRPO, twice the step", learning_rate=2.0),
 }
 """{name on the page: its row of the board}."""
+BEFORE = "before training"
+"""No arm of its own: GRPO's runs with the answers of step 0 at every step."""
 COMPARISONS = (
     ("SA", "GRPO", "the paper's claim"),
     ("AH", "GRPO", "the paper's other method"),
@@ -30,22 +32,49 @@ COMPARISONS = (
     ("SA", "SA, one scalar", "what any order of tokens adds to weighing failures less"),
     ("AH", "GRPO, twice the step", "what is left when the step is larger too"),
 )
+"""(first, second, what it asks) on the micro tasks."""
+
+
+@dataclass(frozen=True)
+class Design:
+    """What the page asks for of one scale: every arm once for each warm start and seed, and what is compared."""
+
+    arms: tuple[str, ...]
+    warm_starts: Sequence[int]
+    seeds: Sequence[int]
+    comparisons: tuple[tuple[str, str, str], ...]
+
+    @property
+    def over(self) -> str:
+        """What its intervals are over."""
+        return "warm starts, seeds and problems" if len(self.warm_starts) > 1 else "seeds and problems"
+
+    def of(self, arm: str, scale: str) -> list[RunConfig]:
+        """The runs of one arm, warm start by warm start."""
+        pairs = itertools.product(self.warm_starts, self.seeds)
+        return [ARMS[arm].config(scale, warm_start=start, seed=seed) for start, seed in pairs]
+
+
+MICRO = Design(tuple(ARMS), range(5), (1, 2), COMPARISONS)
+PRE_TRAINED = Design(
+    ("GRPO", "AH", "SA", "SA, position"),
+    (0,),
+    (1, 2, 3, 4),
+    (("GRPO", BEFORE, "what training adds"), COMPARISONS[0], COMPARISONS[1], COMPARISONS[3]),
+)
+DESIGNS = {"micro-legs": MICRO, "micro-sum": MICRO, "smollm2": PRE_TRAINED}
+SCALES = tuple(DESIGNS)
 
 
 def configurations(scale: str) -> list[RunConfig]:
-    """Every run that the page asks for of one scale, warm start by warm start, seed by seed.
+    """Every run that the page asks for of one scale, arm by arm.
 
     Raises:
         ValueError: the page names no such scale.
     """
-    if scale not in SCALES:
+    if scale not in DESIGNS:
         raise ValueError(f"scale must be one of {SCALES}, which were preregistered. Got {scale!r}.")
-    return [
-        arm.config(scale, warm_start=start, seed=seed)
-        for start in WARM_STARTS
-        for seed in SEEDS
-        for arm in ARMS.values()
-    ]
+    return [config for arm in DESIGNS[scale].arms for config in DESIGNS[scale].of(arm, scale)]
 
 
 def missing(runs: Iterable[Any], scale: str) -> list[RunConfig]:
@@ -57,39 +86,49 @@ def missing(runs: Iterable[Any], scale: str) -> list[RunConfig]:
 def compared(
     runs: Iterable[Any], scale: str, endpoints: Iterable[str] = ENDPOINTS
 ) -> dict[str, list[Comparison]] | None:
-    """{endpoint: the six comparisons of one scale}, or None as long as a run is missing.
+    """{endpoint: the comparisons of one scale}, or None as long as a run is missing.
 
     A look at some of the runs would decide when to stop.
     """
     runs = list(runs)
     if missing(runs, scale):
         return None
-    found = {name: _arm(name, scale, runs) for name in ARMS}
-    pairs = [(found[first], found[second]) for first, second, _ in COMPARISONS]
+    found = {name: _arm(name, scale, runs) for name in (*DESIGNS[scale].arms, BEFORE)}
+    pairs = [(found[first], found[second]) for first, second, _ in DESIGNS[scale].comparisons]
     return {endpoint: compare_all(pairs, endpoint) for endpoint in endpoints}
 
 
 def table(runs: Iterable[Any], scale: str, endpoint: str) -> Table:
-    """The six comparisons of one scale at one endpoint, a key of ``ENDPOINTS``, each with its verdict."""
-    runs = list(runs)
+    """The comparisons of one scale at one endpoint, a key of ``ENDPOINTS``, each with its verdict."""
+    runs, design = list(runs), DESIGNS[scale]
     name, label = f"preregistered-{scale}-{endpoint.replace('_', '-')}", METRICS[endpoint].label
     title = f"Preregistered comparisons: {label}"
     header = ["comparison", "what it asks", "gain [95%]", "p", "Holm p", "verdict"]
     found = compared(runs, scale, (endpoint,))
     if found is None:
-        rows = [[f"{first} against {second}", asked, *evidence(None)] for first, second, asked in COMPARISONS]
+        rows = [[f"{first} against {second}", asked, *evidence(None)] for first, second, asked in design.comparisons]
         left, whole = len(missing(runs, scale)), len(configurations(scale))
         note = f"Nothing is compared yet: {left} of {whole} runs are missing."
         return Table(name, f"{title}, measured: {scale}, no comparison yet", header, rows, (note,))
     rows = [
         [f"{one.first} against {one.second}", asked, *evidence(one)]
-        for one, (_, _, asked) in zip(found[endpoint], COMPARISONS, strict=True)
+        for one, (_, _, asked) in zip(found[endpoint], design.comparisons, strict=True)
     ]
-    return Table(name, f"{title}, {caption([_arm(arm, scale, runs) for arm in ARMS])}", header, rows)
+    return Table(name, f"{title}, {caption([_arm(arm, scale, runs) for arm in design.arms])}", header, rows)
 
 
 def _arm(name, scale, runs):
-    """The arm of that name on the page, with its ten runs."""
-    own = {ARMS[name].config(scale, warm_start=start, seed=seed) for start in WARM_STARTS for seed in SEEDS}
+    """The arm of that name on the page, with all its runs."""
+    if name == BEFORE:
+        grpo = _arm("GRPO", scale, runs)
+        return Arm(BEFORE, grpo.config, {key: _untrained(run) for key, run in grpo.runs.items()})
+    own = set(DESIGNS[scale].of(name, scale))
     (arm,) = arms([run for run in runs if run.config in own])
     return Arm(name, arm.config, arm.runs)
+
+
+def _untrained(run):
+    """A run with the answers of step 0 at every evaluated step."""
+    start = run.evaluations[0]
+    answers = {step: run.answers[0] for step in run.answers}
+    return replace(run, pass_at_1={step: start for step in run.pass_at_1}, answers=answers)
