@@ -115,3 +115,13 @@ def test_the_loss_benchmark_still_runs(tmp_path):
     assert not result["setting"]["top_k_is_exact"]
     assert all(row["peak_mib"] > 0 and row["median_seconds"] > 0 for row in result["variants"].values())
     assert "| SA-AH, exact |" in text
+
+
+def test_the_stages_of_a_real_run_are_its_steps(tmp_path):
+    """A stage that is counted twice, or by nobody."""
+    _, result = run("bench_run.py", tmp_path, "--scale", "micro-sum", "--method", "grpo", "--steps", "1")
+    assert len(result["steps"]) == 1 and result["setting"]["rollouts"] == 64
+    for step in result["steps"]:
+        stages = [took for stage, took in step.items() if stage != "step"]
+        assert len(stages) == 5 and min(stages) > 0 and sum(stages) == pytest.approx(step["step"])
+    assert result["evaluation"]["seconds"] > 0
