@@ -88,7 +88,7 @@ board: $(READY)  ## every token-weight rule against GRPO, from LOGS and RUNS (NE
 	@$(BIN)/python -m sa_ah_lib.report.run_notebooks notebooks/$(BOARD).ipynb --out $(RUNS)/notebooks \
 	  --open figures/board -p NEW_RUNS $(NEW_RUNS) -r LOGS "$(abspath $(LOGS))" -r RUNS "$(abspath $(RUNS))"
 
-# RULE is a Python file with one rule, see docs/your-own-rule.md. ARGS are further options: --check-only, --scale micro-legs.
+# RULE is a Python file with one rule, see docs/your-own-rule.md. ARGS are further options: --check-only, --pairs 1, --scale micro-sum.
 enter: $(READY)  ## check a token-weight rule of your own, train it, print its row of the board (RULE=my_rule.py)
 	@$(BIN)/python -m sa_ah_lib.enter "$(RULE)" --logs $(LOGS) --runs "$(abspath $(RUNS))" $(ARGS)
 

@@ -73,12 +73,16 @@ def _found(given, home, wanted):
 
 def _forecast(jobs, found, given):
     """What is trained now, and about how long that takes."""
+    if not jobs:
+        return "every run is there, none is trained now"
     seconds = [
         row["step_time"] for r in found if r.config.scale == given.scale for row in r.train if "step_time" in row
     ]
     step = statistics.median(seconds) if seconds else ASSUMED
-    minutes = sum(config.steps for config, _ in jobs) * step / min(given.workers, max(1, len(jobs))) / 60
-    return f"{len(jobs)} runs are trained now, {given.workers} at a time: about {minutes:.0f} minutes and evaluations"
+    left = sum(config.steps - runs.steps_done((config, parent)) for config, parent in jobs)
+    minutes = left * step / min(given.workers, len(jobs)) / 60
+    many = "1 run is" if len(jobs) == 1 else f"{len(jobs)} runs are"
+    return f"{many} trained now, {given.workers} at a time: about {minutes:.0f} minutes and evaluations"
 
 
 if __name__ == "__main__":

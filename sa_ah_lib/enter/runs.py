@@ -6,6 +6,7 @@ Needs no torch until a run begins, because Unsloth must be imported first.
 import hashlib
 import multiprocessing
 import os
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -28,12 +29,11 @@ def directory(path: str | Path, runs: str | Path) -> Path:
     return Path(runs) / "enter" / f"{Path(path).stem}-{digest}"
 
 
-def train(
-    jobs: Sequence[tuple[RunConfig, str | Path]], rule_file: str | Path | None = None, workers: int = 2
-) -> list[Run]:
+def train(jobs: Sequence[Job], rule_file: str | Path | None = None, workers: int = 2) -> list[Run]:
     """Train runs, ``workers`` at a time, each on one core, with one bar over all steps.
 
-    A run that was stopped goes on from its checkpoint. What a run prints is in ``output.log`` beside it.
+    A run that was stopped goes on from its checkpoint. What a run prints is in ``output.log`` beside it. Runs end with
+    the process that started them, however it ends.
 
     Args:
         rule_file: the file that registers their rule, or None.
@@ -49,15 +49,15 @@ def train(
     # Python's own start method on Linux copies a process that may have imported torch before Unsloth.
     context = multiprocessing.get_context("spawn")
     with (
-        ProcessPoolExecutor(min(workers, len(jobs)), context) as pool,
-        tqdm(total=sum(config.steps for config, _ in jobs), unit="step") as bar,
+        ProcessPoolExecutor(min(workers, len(jobs)), context, _end_with_parent) as pool,
+        tqdm(total=sum(c.steps for c, _ in jobs), initial=sum(map(steps_done, jobs)), unit="step") as bar,
     ):
         given = str(rule_file) if rule_file else None
         pending = [pool.submit(_one, config.to_dict(), str(parent), given) for config, parent in jobs]
         try:
             while not all(job.done() for job in pending):
                 time.sleep(1)
-                if new := sum(map(_steps_done, jobs)) - bar.n:
+                if new := sum(map(steps_done, jobs)) - bar.n:
                     bar.update(new)
                 for job in pending:
                     if job.done():
@@ -68,6 +68,17 @@ def train(
     for job in pending:
         job.result()
     return [read_run(Path(parent) / config.run_id) for config, parent in jobs]
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent is gone: a killed entry would train on unseen and hold its runs' locks."""
+    parent = multiprocessing.parent_process()
+
+    def wait():
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _one(values: dict[str, Any], parent: str, rule_file: str | None) -> None:
@@ -86,7 +97,8 @@ def _one(values: dict[str, Any], parent: str, rule_file: str | None) -> None:
     training.run(RunConfig.from_dict(values), parent, progress=False)
 
 
-def _steps_done(job):
+def steps_done(job: Job) -> int:
+    """Steps that the log of a run holds already."""
     config, parent = job
     path = Path(parent) / config.run_id / "train.jsonl"
     return path.read_bytes().count(b"\n") if path.is_file() else 0

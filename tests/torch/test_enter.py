@@ -249,14 +249,14 @@ def test_only_missing_runs_are_trained_and_the_row_stands_beside_grpos(written, 
 
     monkeypatch.setattr(runs, "train", train)
     monkeypatch.setattr(replay, "groups", lambda *_: REPLAYED)
-    options = ["--logs", str(logs), "--runs", str(home), "--pairs", "4", "--steps", "30"]
+    options = ["--scale", "micro-sum", "--logs", str(logs), "--runs", str(home), "--pairs", "4", "--steps", "30"]
     assert command.main([str(path), *options]) == 0
     wanted = [("cumulative", *pairs[3]), *(("mine", *pair) for pair in pairs)]
     assert [(c.rule, c.warm_start, c.seed) for c in trained] == wanted
     said = capsys.readouterr().out
     assert "5 runs are trained now" in said and "| GRPO " in said and "| Mine " in said
     assert command.main([str(path), *options]) == 0
-    assert len(trained) == 5 and "0 runs are trained now" in capsys.readouterr().out
+    assert len(trained) == 5 and "none is trained now" in capsys.readouterr().out
     assert (runs.directory(path, home) / "board-micro-sum.md").is_file()
 
 
