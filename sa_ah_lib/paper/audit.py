@@ -72,9 +72,18 @@ def verdicts(judged: Sequence[Claim]) -> tuple[list[str], list[list[str]]]:
 def html(measured: Sequence[Run] = (), judged: Sequence[Claim] | None = None) -> Html:
     """The page for a notebook; ``judged``: the ``claims`` of ``measured`` where they are there already."""
     judged = judged or claims(measured)
-    parts = [f"<h3>{title}</h3>{_html(sections)}" for title, sections in (
-        (NUMBERS, check_sections()), (CLAIMS, claim_sections(judged)))]  # fmt: skip
-    return Html(html_table(*verdicts(judged)) + "".join(parts))
+    parts = (html_table(*verdicts(judged)), checks_html(), f"<h3>{CLAIMS}</h3>", claims_html(judged))
+    return Html("".join(parts))
+
+
+def checks_html() -> Html:
+    """A short section for every check."""
+    return Html(f"<h3>{NUMBERS}</h3>{_html(check_sections())}")
+
+
+def claims_html(judged: Sequence[Claim]) -> Html:
+    """A short section for every claim."""
+    return Html(_html(claim_sections(judged)))
 
 
 def save(directory: str | Path, measured: Sequence[Run] = (), judged: Sequence[Claim] | None = None) -> Path:

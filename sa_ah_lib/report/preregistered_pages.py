@@ -4,73 +4,74 @@
 """
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from sa_ah_lib.analysis import preregistered
 from sa_ah_lib.analysis.loading import load
 from sa_ah_lib.analysis.seeds import METRICS, Comparison, outcome
+from sa_ah_lib.report import forest
 from sa_ah_lib.report.style import WIDTHS, caption, save_pictures, styled
 
-STYLES = {"pass_at_1": ("#0072B2", "o", -0.15), "auc": ("#D55E00", "s", 0.15)}
-"""{endpoint: colour, marker, place above or below the row's middle}."""
+STYLES = {
+    "pass_at_1": {"color": "#0072B2", "marker": "o", "markersize": 4},
+    "auc": {"color": "#D55E00", "marker": "s", "markersize": 4},
+}
+APART = {"pass_at_1": -0.15, "auc": 0.15}
+"""Above and below the middle of a row."""
 
 
-def plot(compared: dict[str, list[Comparison]], ax: Any = None) -> Any:
+def plot(compared: dict[str, list[Comparison]], ax: Axes | None = None) -> Axes:
     """Forest plot: one row per comparison, both endpoints in points, with their intervals and the verdict beside.
 
     Args:
         compared: what ``preregistered.compared`` gives. ax: matplotlib axes; None makes new ones.
     """
     ax = ax or plt.subplots()[1]
-    margin = 100 * METRICS["pass_at_1"].margin
-    ax.axvspan(-margin, margin, color="0.92", zorder=0, linewidth=0)
-    ax.axvline(0, color="0.35", linewidth=0.8, zorder=1)
-    for endpoint, found in compared.items():
-        colour, marker, place = STYLES[endpoint]
-        for row, one in enumerate(found):
-            gain = one.gain
-            ax.plot([100 * gain.low, 100 * gain.high], [row + place] * 2, color=colour, linewidth=1.2)
-            label = METRICS[endpoint].label if row == 0 else None
-            ax.plot(100 * gain.value, row + place, color=colour, marker=marker, markersize=4, label=label, linestyle="")
-    rows = [f"{one.first}\nagainst {one.second}" for one in next(iter(compared.values()))]
-    ax.set_yticks(range(len(rows)), rows, fontsize=6)
+    forest.no_difference(ax, "pass_at_1")
     sides = [
-        (row + STYLES[endpoint][2], endpoint, one)
-        for endpoint, found in compared.items()
-        for row, one in enumerate(found)
+        (row + APART[endpoint], endpoint, one) for endpoint, found in compared.items() for row, one in enumerate(found)
     ]
+    for place, endpoint, one in sides:
+        forest.gain(ax, place, one, STYLES[endpoint])
+    forest.rows(ax, [f"{one.first}\nagainst {one.second}" for one in next(iter(compared.values()))])
+    ax.tick_params(axis="y", labelsize=6)
     right = ax.secondary_yaxis("right")
     right.set_yticks([place for place, _, _ in sides], [outcome(one).split(",")[0] for _, _, one in sides], fontsize=6)
     right.tick_params(length=0)
     right.spines["right"].set_visible(False)
     for (_, endpoint, _), text in zip(sides, right.get_yticklabels(), strict=True):
-        text.set_color(STYLES[endpoint][0])
-    ax.set_ylim(len(rows) - 0.5, -0.5)
-    ax.grid(axis="x")
+        text.set_color(STYLES[endpoint]["color"])
     ax.set_xlabel("gain (points); grey: margin")
-    ax.legend(fontsize=6, loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=2, frameon=False)
+    forest.key(ax, {METRICS[endpoint].label: STYLES[endpoint] for endpoint in compared}, columns=1)
     return ax
 
 
-def save(runs: Iterable[Any], directory: str | Path) -> list[Path]:
+def picture(runs: Sequence[Any], scale: str) -> Figure | None:
+    """The forest plot of one scale as a figure one journal column wide, or None as long as a run is missing."""
+    compared = preregistered.compared(runs, scale)
+    if compared is None:
+        return None
+    told = preregistered.table(runs, scale, preregistered.ENDPOINTS[0]).caption.split(", ", 1)[1]
+    with styled():
+        figure, ax = plt.subplots(figsize=(WIDTHS["single"], 3.4), layout="constrained")
+        plot(compared, ax)
+        return caption(figure, f"{told}; bars: 95% intervals over {preregistered.DESIGNS[scale].over}")
+
+
+def save(runs: Sequence[Any], directory: str | Path) -> list[Path]:
     """Write the tables of every scale, and a picture of each scale whose runs are all there; the paths written."""
-    runs, paths = list(runs), []
+    paths = []
     for scale in preregistered.SCALES:
         tables = [preregistered.table(runs, scale, endpoint) for endpoint in preregistered.ENDPOINTS]
         paths += [path for table in tables for path in table.save(directory)]
-        compared = preregistered.compared(runs, scale)
-        if compared is None:
-            continue
-        with styled():
-            figure, ax = plt.subplots(figsize=(WIDTHS["single"], 3.4), layout="constrained")
-            plot(compared, ax)
-            told = tables[0].caption.split(", ", 1)[1]
-            caption(figure, f"{told}; bars: 95% intervals over {preregistered.DESIGNS[scale].over}")
-            paths += save_pictures(figure, directory, f"preregistered-{scale}")
+        if drawn := picture(runs, scale):
+            paths += save_pictures(drawn, directory, f"preregistered-{scale}")
     return paths
 
 

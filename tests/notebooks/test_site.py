@@ -1,17 +1,13 @@
 """The documentation as a reader meets it: built strictly, opened in a browser on a desk and on a phone, no network."""
 
-import functools
-import html
-import http.server
-import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
+import browser
 import pytest
 
 pytest.importorskip("mkdocs_jupyter")
@@ -21,23 +17,10 @@ pytest.importorskip("papermill")
 from sa_ah_lib.report import gallery
 
 ROOT = Path(__file__).parents[2]
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 PAGES = ("index.html", "results.html", "rules/gtpo.html", "gallery/07_tables_and_figures.html", "architecture.html")
 # What fetches something when a page is shown, as opposed to a link that a reader may follow.
 FETCHED = re.compile(r"<(?:script|img|iframe|source)\b[^>]*\bsrc=\"?(https?:)?//|<link\b[^>]*\bhref=\"?(https?:)?//")
 IN_STYLE = re.compile(r"(?:@import|url\()\s*[\"']?(?:https?:)?//")
-# Shows a page in a frame of a phone's width: a browser's own window has a least width.
-PROBE = """<!doctype html><body style="margin:0"><iframe id="f" src="{page}" width="{width}" height="3000"></iframe>
-<script>f.onload = () => setTimeout(() => {{
-  const shown = f.contentWindow, page = f.contentDocument.documentElement
-  const wide = [...f.contentDocument.querySelectorAll(".md-content *")].filter(e => e.scrollWidth > e.clientWidth + 1 &&
-    getComputedStyle(e).overflowX == "visible" && e.clientWidth).map(e => e.tagName + "." + e.className).slice(0, 5)
-  const fetched = shown.performance.getEntriesByType("resource").map(r => r.name)
-  const broken = [...f.contentDocument.images].filter(i => i.loading != "lazy" && !i.naturalWidth).map(i => i.src)
-  document.body.append(Object.assign(document.createElement("pre"), {{id: "seen", textContent: JSON.stringify({{
-    width: page.scrollWidth, title: f.contentDocument.title, foreign: fetched.filter(n => !n.startsWith(location.origin)
-    && !n.startsWith("data:") && !n.startsWith("blob:")), broken, wide}})}}))
-}}, 500)</script>"""
 
 
 @pytest.fixture(scope="module")
@@ -56,37 +39,8 @@ def site(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def served(site):
-    """The site's address on this machine."""
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *arguments):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(site)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-
-
-def browse(address, profile, *options):
-    """Run the browser headless, with nothing but this machine within reach."""
-    command = [
-        BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={profile}",
-        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--virtual-time-budget=8000", *options, address,
-    ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=180)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout
-
-
-def seen(site, served, profile, page, width):
-    """What a page looks like in a frame of ``width`` pixels: see ``PROBE``."""
-    probe = site / "probe.html"
-    probe.write_text(PROBE.format(page=page, width=width), encoding="utf-8")
-    dom = browse(f"{served}/probe.html", profile, f"--window-size={max(width, 800)},3000", "--dump-dom")
-    match = re.search(r'<pre id="seen">(.*?)</pre>', dom, re.S)
-    assert match, f"{page} was not shown within the time: {dom[-500:]}"
-    return json.loads(html.unescape(match[1]))
+    with browser.served(site) as address:
+        yield address
 
 
 def test_a_notebook_whose_runs_are_not_published_is_a_smoke_run_that_says_so(tmp_path):
@@ -107,12 +61,12 @@ def test_every_run_that_the_notebooks_show_is_published():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium on PATH")
+@pytest.mark.skipif(browser.BROWSER is None, reason="no Chromium on PATH")
 @pytest.mark.parametrize("width", [390, 1280])
 def test_pages_fit_their_screen_and_fetch_nothing(site, served, tmp_path, width):
     """A table that widens a phone's page makes every line of it unreadable; a font from elsewhere fails offline."""
     for page in PAGES:
-        found = seen(site, served, tmp_path, page, width)
+        found = browser.seen(site, served, tmp_path, page, width)
         assert found["title"] and not found["title"].startswith("Error"), page
         assert found["width"] <= width, f"{page}: {found['width']} pixels wide, by {found['wide']}"
         assert not found["foreign"], f"{page} fetches {found['foreign']}"
@@ -120,14 +74,14 @@ def test_pages_fit_their_screen_and_fetch_nothing(site, served, tmp_path, width)
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium on PATH")
+@pytest.mark.skipif(browser.BROWSER is None, reason="no Chromium on PATH")
 def test_a_screenshot_is_a_page_and_not_a_blank(site, served, tmp_path):
     """A page that a script leaves empty passes every check of its width."""
     from matplotlib.image import imread
 
     for page in PAGES:
         picture = tmp_path / "page.png"
-        browse(f"{served}/{page}", tmp_path / "profile", "--window-size=1280,1600", f"--screenshot={picture}")
+        browser.browse(f"{served}/{page}", tmp_path / "profile", "--window-size=1280,1600", f"--screenshot={picture}")
         pixels = imread(picture)[..., :3]
         assert pixels.shape[:2] == (1600, 1280) and pixels.std() > 0.05, page
 

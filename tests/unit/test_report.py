@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 import pytest
 
 pytest.importorskip("matplotlib")
+import browser
 from families import write_protocol, write_run
 
 from sa_ah_lib.analysis import loading
@@ -60,12 +61,29 @@ def test_is_whole_and_needs_no_network(page):
 
 def test_holds_every_section_with_both_sources(page):
     """A section that fell out is missed by nobody until it is asked for."""
-    for name in ("Sources", "Tables", "Figures", "Statistics", "Seeds", "Rollouts", "Audit"):
+    for name in ("Finding", "Claims", "Seeds", "Tables", "Figures", "Statistics", "Rollouts", "Audit", "Sources"):
         assert f"<h2 id='{name.lower()}'>{name}</h2>" in page and f"href='#{name.lower()}'" in page
     captions = re.findall(r"<b>Table \d: [^<]*</b>", page)
     assert any("paper: Qwen" in c for c in captions) and any("measured: micro-s" in c for c in captions)
     for text in ("micro-s-30steps-a0.5", "paired", "undecidable", "positive rollout", "Why it matters"):
         assert text in page
+
+
+def test_it_opens_with_what_was_found_and_ends_with_the_names_of_runs(page):
+    """A colleague who opens it reads the first screen; run ids are for who looks them up."""
+    order = [page.index(f"<h2 id='{name}'>") for name in ("finding", "claims", "tables", "sources")]
+    assert order == sorted(order) and "-seed" not in page[: order[1]]
+    assert "SA-AH-GRPO" in page[order[0] : order[1]] and "<img" in page[order[0] : order[1]]
+
+
+@pytest.mark.skipif(browser.BROWSER is None, reason="no Chromium on PATH")
+@pytest.mark.parametrize("width", [390, 1280])
+def test_it_fits_its_screen(page, runs, tmp_path, width):
+    """A table or a line of links that widens a phone's page makes every line of it unreadable."""
+    with browser.served(runs / "pages") as address:
+        found = browser.seen(runs / "pages", address, tmp_path, "report.html", width)
+    assert found["width"] <= width, f"{found['width']} pixels wide, by {found['wide']}"
+    assert not found["broken"] and not found["foreign"]
 
 
 def test_the_pictures_over_seeds_are_those_of_make_figures(page, runs, tmp_path):
