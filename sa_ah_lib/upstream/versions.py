@@ -54,13 +54,13 @@ SETS = (
     VersionSet(
         MISSING, MISSING, "1.16.0", "5.17.0", "2.13.0",
         date="2026-11-24",
-        ran="the tests of the trainer, both entrances, the rules, the guide and the weights, on stock TRL alone",
+        ran="the tests of the trainer, both entrances, the rules, the guide, the weights and their export, on stock TRL",
         holds=True,
         found="stock TRL equals the reference by both entrances; Unsloth 2026.10.9 does not allow this TRL",
     ),
     VersionSet(
         "2026.10.7", "2026.10.7", "1.13.0", "5.17.0", "2.13.0",
-        date="2026-11-23",
+        date="2026-11-24",
         ran="make test-older: the tests of the seam, the trainer, the guide and the weights",
         holds=True,
         found="both trainers equal the reference; this Unsloth needs a GPU outside the tests, and stock TRL before "

@@ -9,6 +9,7 @@ import pytest
 
 pytest.importorskip("torch")
 import torch
+from reference_loss import reference_loss
 from rules_by_loops import some_grams
 from safetensors import safe_open
 
@@ -16,7 +17,7 @@ from sa_ah_lib.export import per_token as command
 from sa_ah_lib.export.per_token import per_token
 from sa_ah_lib.rules import RULES, RolloutBatch
 from sa_ah_lib.train.runlog import read_jsonl
-from sa_ah_lib.weighting import DENOMINATORS, reference_loss
+from sa_ah_lib.weighting import DENOMINATORS
 
 RUN = next((Path(__file__).parents[2] / "figures" / "logs").glob("micro-s-sa-ah-grpo-a0.5-seed123-180steps-*"))
 BETA, EPSILON = 0.04, 0.2
