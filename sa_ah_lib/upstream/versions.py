@@ -54,7 +54,7 @@ SETS = (
     VersionSet(
         MISSING, MISSING, "1.16.0", "5.17.0", "2.13.0",
         date="2026-11-24",
-        ran="the tests of the trainer, both entrances, the rules, the guide, the weights and their export, on stock TRL",
+        ran="the tests of the trainer, both entrances, the rules, the guide, weights and their export, on stock TRL",
         holds=True,
         found="stock TRL equals the reference by both entrances; Unsloth 2026.10.9 does not allow this TRL",
     ),
