@@ -42,12 +42,12 @@ def train(jobs: Sequence[Job], rule_file: str | Path | None = None, workers: int
         The runs, read back from their logs.
 
     Raises:
-        whatever a run raised; runs that have not begun are not started.
+        whatever a run raised; runs that have not begun are not started. KeyboardInterrupt ends those that have.
     """
     if not jobs:
         return []
     # Python's own start method on Linux copies a process that may have imported torch before Unsloth.
-    context = multiprocessing.get_context("spawn")
+    context, others = multiprocessing.get_context("spawn"), set(multiprocessing.active_children())
     with (
         ProcessPoolExecutor(min(workers, len(jobs)), context, _end_with_parent) as pool,
         tqdm(total=sum(c.steps for c, _ in jobs), initial=sum(map(steps_done, jobs)), unit="step") as bar,
@@ -63,6 +63,11 @@ def train(jobs: Sequence[Job], rule_file: str | Path | None = None, workers: int
                     if job.done():
                         job.result()
             bar.update(bar.total - bar.n)
+        except KeyboardInterrupt:
+            # Leaving the pool would wait for whole runs, one of them not begun yet.
+            for worker in set(multiprocessing.active_children()) - others:
+                worker.terminate()
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
     for job in pending:
