@@ -41,3 +41,13 @@ def small_cases(tmp_path_factory):
     from reports import prepared
 
     return prepared(tmp_path_factory.mktemp("small-cases"), "small")
+
+
+@pytest.fixture
+def plain_head(monkeypatch):
+    """Stock TRL's fused LM head in plain PyTorch, for a CPU. Older TRL has no such head."""
+    pytest.importorskip("trl")
+    import tiny
+    import trl.trainer.utils
+
+    monkeypatch.setattr(trl.trainer.utils, "_ChunkedLogProbFunction", tiny.PlainHead, raising=False)

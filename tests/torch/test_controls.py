@@ -7,7 +7,6 @@ import pytest
 pytest.importorskip("trl")
 import tiny  # noqa: E402
 import torch  # noqa: E402
-import trl.trainer.utils  # noqa: E402
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from reference_loss import reference_loss  # noqa: E402
@@ -226,8 +225,7 @@ def test_errors_say_what_was_expected_and_what_came(rule, alpha, message):
 
 
 @pytest.fixture
-def build(tmp_path, monkeypatch):
-    monkeypatch.setattr(trl.trainer.utils, "_ChunkedLogProbFunction", tiny.PlainHead)
+def build(tmp_path, plain_head):
     return lambda policy=None, **rest: tiny.trainer(tmp_path, policy, GRPOTrainer, **rest)
 
 

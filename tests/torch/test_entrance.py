@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("trl")
 import tiny
 import torch
-import trl.trainer.utils
+import trl
 from rules_by_loops import LOOPS
 from trl.trainer.grpo_trainer import GRPOTrainer
 
@@ -16,16 +16,14 @@ from sa_ah_lib.upstream import settings
 from sa_ah_lib.upstream.entrance import on_loss_columns
 from sa_ah_lib.weighting import DENOMINATORS, SCOPES
 
-pytestmark = pytest.mark.skipif(
-    GRPOTrainer.__name__.startswith("Unsloth"), reason="Unsloth has replaced stock TRL in this process; see test_seam"
-)
+pytestmark = [
+    pytest.mark.usefixtures("plain_head"),
+    pytest.mark.skipif(
+        GRPOTrainer.__name__.startswith("Unsloth"), reason="no stock TRL in this process; see test_seam"
+    ),
+]
 ALPHA, TOP_K, TOLERANCE = 0.7, 5, 2e-5
 """As in test_trainer."""
-
-
-@pytest.fixture(autouse=True)
-def plain_head(monkeypatch):
-    monkeypatch.setattr(trl.trainer.utils, "_ChunkedLogProbFunction", tiny.PlainHead)
 
 
 @pytest.fixture

@@ -15,14 +15,12 @@ def blocks(heading):
 
 
 @pytest.fixture
-def stock(monkeypatch):
-    pytest.importorskip("trl")
+def stock(plain_head):
     import tiny
-    import trl.trainer.utils
+    import trl
 
     if trl.GRPOTrainer.__name__.startswith("Unsloth"):
         pytest.skip("Unsloth has replaced stock TRL in this process; see test_seam")
-    monkeypatch.setattr(trl.trainer.utils, "_ChunkedLogProbFunction", tiny.PlainHead, raising=False)
     return tiny
 
 

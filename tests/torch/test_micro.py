@@ -10,7 +10,7 @@ import pytest
 
 from sa_ah_lib.config import preset
 from sa_ah_lib.micro import __main__ as command
-from sa_ah_lib.micro import decisions, measure, tasks, warm_start
+from sa_ah_lib.micro import decisions, first, measure, tasks, warm_start
 from sa_ah_lib.micro.tokenizer import build_tokenizer, prompt_text
 from sa_ah_lib.micro.writer import Habits
 from sa_ah_lib.rewards import TAGS, answers_match, extract_answer, gold_answer, total_reward
@@ -51,14 +51,18 @@ def test_other_characters_become_one_known_token(tokenizer):
     assert tokenizer.decode(tokenizer("日本 7")["input_ids"], skip_special_tokens=True) == " 7"
 
 
-def test_tags_are_single_tokens_that_survive_skip_special_tokens(tokenizer):
+@pytest.mark.parametrize("made_by", [build_tokenizer, first.build_tokenizer], ids=["characters", "bytes"])
+def test_tags_are_single_tokens_that_survive_skip_special_tokens(made_by):
+    tokenizer = made_by()
     text = f"{TAGS[0]}3-7=-4\n-4+9=5{TAGS[1]}{TAGS[2]}5{TAGS[3]}"
     ids = tokenizer(text)["input_ids"]
     assert all(len(tokenizer(tag)["input_ids"]) == 1 for tag in TAGS)
     assert tokenizer.decode(ids + [tokenizer.eos_token_id], skip_special_tokens=True) == text
 
 
-def test_digits_stand_alone(tokenizer):
+@pytest.mark.parametrize("made_by", [build_tokenizer, first.build_tokenizer], ids=["characters", "bytes"])
+def test_digits_stand_alone(made_by):
+    tokenizer = made_by()
     assert [tokenizer.decode([i]) for i in tokenizer("2026")["input_ids"]] == ["2", "0", "2", "6"]
 
 

@@ -10,7 +10,7 @@ from sa_ah_lib.config import preset
 from sa_ah_lib.micro import first as micro
 from sa_ah_lib.micro.tokenizer import prompt_text
 from sa_ah_lib.micro.warm_start import corpus_sha256
-from sa_ah_lib.rewards import TAGS, answers_match, extract_answer, gold_answer, total_reward
+from sa_ah_lib.rewards import answers_match, extract_answer, gold_answer, total_reward
 from sa_ah_lib.train.data import Problem
 from sa_ah_lib.train.evaluation import evaluate, pass_at_1
 from sa_ah_lib.train.shipped import shipped_path
@@ -39,17 +39,6 @@ def splits():
 )
 def test_any_text_round_trips(tokenizer, text):
     assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
-
-
-def test_tags_are_single_tokens_that_survive_skip_special_tokens(tokenizer):
-    text = f"{TAGS[0]}3-7=-4\n-4+9=5{TAGS[1]}{TAGS[2]}5{TAGS[3]}"
-    ids = tokenizer(text)["input_ids"]
-    assert all(len(tokenizer(tag)["input_ids"]) == 1 for tag in TAGS)
-    assert tokenizer.decode(ids + [tokenizer.eos_token_id], skip_special_tokens=True) == text
-
-
-def test_digits_stand_alone(tokenizer):
-    assert [tokenizer.decode([i]) for i in tokenizer("2026")["input_ids"]] == ["2", "0", "2", "6"]
 
 
 def test_chat_template_with_and_without_system_message(tokenizer):

@@ -97,15 +97,14 @@ def test_a_negative_weight_is_refused(batch):
     per_token(batch, weights, "tokens")
 
 
-def test_stock_trls_own_loss_reads_them(tmp_path, monkeypatch):
+def test_stock_trls_own_loss_reads_them(tmp_path, plain_head):
     """GRPOTrainer as it is, without this library's subclass."""
     pytest.importorskip("trl")
     import tiny
-    import trl.trainer.utils
+    import trl
 
     if trl.GRPOTrainer.__name__.startswith("Unsloth"):
         pytest.skip("Unsloth has replaced stock TRL in this process")
-    monkeypatch.setattr(trl.trainer.utils, "_ChunkedLogProbFunction", tiny.PlainHead, raising=False)
     policy = tiny.model()
     policy.save_pretrained(tmp_path / "model")
     policy.config._name_or_path = str(tmp_path / "model")

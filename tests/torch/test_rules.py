@@ -12,7 +12,6 @@ import pytest
 pytest.importorskip("trl")
 import tiny  # noqa: E402
 import torch  # noqa: E402
-import trl.trainer.utils  # noqa: E402
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from rules_by_loops import LOOPS, covariances, on_columns, rollouts_of, some_grams  # noqa: E402
@@ -468,8 +467,7 @@ def test_names_of_other_rules_are_kept(own_names):
 
 
 @pytest.fixture
-def build(tmp_path, monkeypatch):
-    monkeypatch.setattr(trl.trainer.utils, "_ChunkedLogProbFunction", tiny.PlainHead)
+def build(tmp_path, plain_head):
     return lambda policy=None, **rest: tiny.trainer(tmp_path, policy, GRPOTrainer, **rest)
 
 

@@ -24,17 +24,15 @@ from sa_ah_lib.upstream.hooks import (  # noqa: E402
 from sa_ah_lib.upstream.metrics import METRICS  # noqa: E402
 from sa_ah_lib.weighting import DENOMINATORS, SCOPES, group_normalized  # noqa: E402
 
-pytestmark = pytest.mark.skipif(
-    GRPOTrainer.__name__.startswith("Unsloth"), reason="Unsloth has replaced stock TRL in this process; see test_seam"
-)
+pytestmark = [
+    pytest.mark.usefixtures("plain_head"),
+    pytest.mark.skipif(
+        GRPOTrainer.__name__.startswith("Unsloth"), reason="no stock TRL in this process; see test_seam"
+    ),
+]
 ALPHA, TOP_K = 0.7, 5
 # Worst measured 6.4e-6, float32 against float64; another machine's rounding gets room, a real mistake is 1e-3 and up.
 TOLERANCE = 2e-5
-
-
-@pytest.fixture(autouse=True)
-def plain_head(monkeypatch):
-    monkeypatch.setattr(trl.trainer.utils, "_ChunkedLogProbFunction", tiny.PlainHead)
 
 
 @pytest.fixture

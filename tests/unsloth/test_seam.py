@@ -474,12 +474,10 @@ CLOCKS = {"step_time", "epoch", "sa_ah/tap_difference"}
 ONLY_STOCK, ONLY_UNSLOTH, TWO_MEANS = {"entropy"}, {"completion_length"}, {"kl"}
 
 
-def test_three_steps_log_the_same_under_unsloth_and_stock_trl(unsloth, tmp_path, monkeypatch):
+def test_three_steps_log_the_same_under_unsloth_and_stock_trl(unsloth, tmp_path, plain_head):
     """The same rollouts must give the same training, so that a result does not depend on where it was run."""
     import tiny
-    import trl.trainer.utils
 
-    monkeypatch.setattr(trl.trainer.utils, "_ChunkedLogProbFunction", tiny.PlainHead, raising=False)
     plain = tiny.scripted_run(tmp_path, lambda policy, **rest: tiny.trainer(tmp_path, policy, stock(), **rest))
     assert len(plain) == len(unsloth["three_steps"]) == 3
     for mine, other in zip(plain, unsloth["three_steps"], strict=True):
