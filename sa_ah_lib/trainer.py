@@ -138,7 +138,7 @@ class TokenWeighted(PrivateHooks):
         """The micro-batch in training as ``rules.RolloutBatch``, and the columns of ``mask`` it comes from."""
         known = {key: self._micro_batch.get(key) for key in ("groups", "rewards", "nats", "sampled_ids", "log_probs")}
         return rules.left_aligned(
-            entropy, mask, advantages, **known,
+            entropy, mask, advantages, **known,  # ty: ignore[invalid-argument-type]
             log_vocabulary=self._log_vocabulary,
             progress=self.state.global_step / max(1, self.state.max_steps),
             # A resumed run draws as an unbroken one. Torch's generator reads a seed's low 32 bits only.

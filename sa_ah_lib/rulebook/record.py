@@ -64,11 +64,11 @@ class Record:
             raise ValueError(f"inputs of rule {self.name!r} must be among {sorted(INPUTS)}. Got {unknown}.")
 
     @property
-    def takes_scope(self):
+    def takes_scope(self) -> bool:
         """Whether ``alpha`` and ``scope`` of the run are its parameters: the paper's rule and its controls."""
         return "scope" in self.defaults
 
-    def resolve(self, parameters):
+    def resolve(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """``defaults`` updated by ``parameters``, numbers in the defaults' own type.
 
         Raises:
@@ -104,7 +104,7 @@ RECORDS: dict[str, Record] = {}
 """{name: record} of every rule, in the order of the documentation."""
 
 
-def add(*records):
+def add(*records: Record) -> Record:
     """Enter records under their names, so that configurations may use them; returns the last.
 
     Raises:
@@ -118,7 +118,7 @@ def add(*records):
     return records[-1]
 
 
-def get(name):
+def get(name: str) -> Record:
     """The record of a rule; ValueError with the known names where there is none."""
     if name not in RECORDS:
         raise ValueError(f"rule must be one of {tuple(RECORDS)}. Got {name!r}.")

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 
-def same(values):
+def same(values: torch.Tensor) -> torch.Tensor:
     """``values`` as they are: joining the values of all processes where there is one."""
     return values
 
@@ -41,10 +41,11 @@ class RolloutBatch:
     advantages: torch.Tensor
     groups: torch.Tensor
     log_vocabulary: float = 1.0
-    entropy_nats: torch.Tensor | None = None
+    # A rule that reads one of these is given it; None is for the others.
+    entropy_nats: torch.Tensor = None  # ty: ignore[invalid-assignment]
     rewards: torch.Tensor | None = None
-    completion_ids: torch.Tensor | None = None
-    log_probs: torch.Tensor | None = None
+    completion_ids: torch.Tensor = None  # ty: ignore[invalid-assignment]
+    log_probs: torch.Tensor = None  # ty: ignore[invalid-assignment]
     progress: float = 0.0
     seed: int = 0
     gather: Callable[[torch.Tensor], torch.Tensor] = same
@@ -54,35 +55,45 @@ class RolloutBatch:
             object.__setattr__(self, "entropy_nats", self.entropy * self.log_vocabulary)
 
     @property
-    def tokens(self):
+    def tokens(self) -> torch.Tensor:
         """``mask`` as (B, T) bool."""
         return self.mask.bool()
 
     @property
-    def lengths(self):
+    def lengths(self) -> torch.Tensor:
         """(B,) float32: tokens of each rollout."""
         return self.mask.float().sum(1)
 
     @property
-    def positions(self):
+    def positions(self) -> torch.Tensor:
         """(B, T): a token's number in its rollout, counted from 1."""
         return self.mask.cumsum(1)
 
-    def spread(self, values):
+    def spread(self, values: torch.Tensor) -> torch.Tensor:
         """(B, T) float32 of values given one for each token, in the order of ``x[batch.tokens]``; 1 on padding."""
         weights = torch.ones(self.mask.shape, dtype=torch.float32, device=self.mask.device)
         weights[self.tokens] = values.float()
         return weights
 
 
-def of_all_processes(accelerator, values):
+def of_all_processes(accelerator: Any, values: torch.Tensor) -> torch.Tensor:
     """(n,) values of each process in, those of all in one tensor out: one collective call."""
     padded = accelerator.pad_across_processes(values, dim=0, pad_index=math.nan)
     joined = accelerator.gather(padded)
     return joined[~joined.isnan()]
 
 
-def left_aligned(entropy, mask, advantages, *, groups, nats=None, sampled_ids=None, log_probs=None, **rest):
+def left_aligned(
+    entropy: torch.Tensor,
+    mask: torch.Tensor,
+    advantages: torch.Tensor,
+    *,
+    groups: torch.Tensor,
+    nats: torch.Tensor | None = None,
+    sampled_ids: torch.Tensor | None = None,
+    log_probs: torch.Tensor | None = None,
+    **rest: Any,
+) -> tuple[RolloutBatch, torch.Tensor]:
     """A batch from tensors in whatever columns a trainer has them.
 
     Args:
@@ -101,7 +112,7 @@ def left_aligned(entropy, mask, advantages, *, groups, nats=None, sampled_ids=No
     return RolloutBatch(**moved, mask=mask.gather(1, order), advantages=advantages, groups=groups, **rest), order
 
 
-def sampled_ids(completion_ids, completion_mask, mask):
+def sampled_ids(completion_ids: torch.Tensor, completion_mask: torch.Tensor, mask: torch.Tensor) -> torch.Tensor | None:
     """(B, T) token ids in the columns of the loss's mask, 0 elsewhere.
 
     Args:

@@ -19,9 +19,11 @@ Rollouts out of scope weigh 1. At alpha = 0 the mean to match is 1, so that ever
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 
+from sa_ah_lib.rules.batch import RolloutBatch
 from sa_ah_lib.rules.registry import rule
 from sa_ah_lib.weighting import discounted_rollouts, rollout_weights
 
@@ -29,21 +31,24 @@ HALVINGS, LOG_STRENGTH = 60, math.log(1e9)
 TOLERANCE = 1e-6
 """How far a control's mean weight may be from the one it matches, wherever a c in [1e-9, 1e9] / max D matches it."""
 
+Weigh = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+"""(entropy (R, T) float64 and 0 on padding, tokens (R, T) bool, mean to match) -> weights (R, T)."""
+
 
 @rule("cumulative")
-def cumulative(batch, alpha, scope):
+def cumulative(batch: RolloutBatch, alpha: float, scope: str) -> torch.Tensor:
     """exp(-alpha * cumulative entropy) on the rollouts of a scope (Eq. 5 to 9)."""
     return rollout_weights(batch.entropy, batch.mask, batch.advantages, alpha, scope)
 
 
 @rule("position")
-def position(batch, alpha, scope):
+def position(batch: RolloutBatch, alpha: float, scope: str) -> torch.Tensor:
     """D_t = t, counted from 1 along the completion tokens."""
     return match_groups(batch, alpha, scope, exponential(lambda entropy, tokens: tokens.double().cumsum(1)))
 
 
 @rule("shuffled")
-def shuffled_entropy(batch, alpha, scope):
+def shuffled_entropy(batch: RolloutBatch, alpha: float, scope: str) -> torch.Tensor:
     """D_t = cumulative entropy, after each rollout's entropies were dealt out anew; drawn from the batch's seed."""
     generator = torch.Generator().manual_seed(batch.seed)
     deal = exponential(lambda entropy, tokens: shuffled(entropy, tokens, generator).cumsum(1))
@@ -51,13 +56,13 @@ def shuffled_entropy(batch, alpha, scope):
 
 
 @rule("scalar")
-def scalar(batch, alpha, scope):
+def scalar(batch: RolloutBatch, alpha: float, scope: str) -> torch.Tensor:
     """D_t = 1: one weight for all discounted tokens of a group."""
     return match_groups(batch, alpha, scope, exponential(lambda entropy, tokens: torch.ones_like(entropy)))
 
 
 @rule("local")
-def local(batch, alpha, scope):
+def local(batch: RolloutBatch, alpha: float, scope: str) -> torch.Tensor:
     """D_t = H_t, not accumulated.
 
     Most tokens are nearly certain, so a low mean takes a large c: few uncertain tokens then weigh next to nothing, and
@@ -68,7 +73,7 @@ def local(batch, alpha, scope):
 
 
 @rule("inverse")
-def inverse(batch, alpha, scope):
+def inverse(batch: RolloutBatch, alpha: float, scope: str) -> torch.Tensor:
     """D_t = max H - H_t over the group's discounted tokens: uncertain tokens weigh most.
 
     GTPO (arXiv 2508.04349) does that in successful rollouts; in failed ones it punishes confident tokens more, as
@@ -78,12 +83,12 @@ def inverse(batch, alpha, scope):
 
 
 @rule("top_entropy")
-def top_entropy_matched(batch, alpha, scope):
+def top_entropy_matched(batch: RolloutBatch, alpha: float, scope: str) -> torch.Tensor:
     """1 on the most uncertain of a group's discounted tokens, else 0; as many as the mean weight asks for."""
     return match_groups(batch, alpha, scope, top_entropy)
 
 
-def exponential(count):
+def exponential(count: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Weigh:
     """Weights exp(-c D) with ``count(entropy, tokens)`` giving D, (R, T) float64, and c ``matched`` to a mean."""
 
     def weigh(entropy, tokens, target):
@@ -92,12 +97,12 @@ def exponential(count):
     return weigh
 
 
-def match_groups(batch, alpha, scope, weigh):
+def match_groups(batch: RolloutBatch, alpha: float, scope: str, weigh: Weigh) -> torch.Tensor:
     """``weigh`` each group's discounted rollouts by themselves, with the mean weight that Eq. 5 gives them.
 
     Args:
         alpha: strength of the rule to match, >= 0.
-        weigh: (entropy (R, T) float64 and 0 on padding, tokens (R, T) bool, target: float64 scalar) -> (R, T).
+        weigh: what gives a group's discounted rollouts their weights.
 
     Returns:
         (B, T) float32 in [0, 1]; rows out of scope, and padding, are 1.
@@ -114,7 +119,7 @@ def match_groups(batch, alpha, scope, weigh):
 
 
 @torch.no_grad()
-def matched(exponent, mask, target):
+def matched(exponent: torch.Tensor, mask: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """exp(-c D) with the c >= 0 that gives it the mean ``target`` over the tokens of ``mask``, by bisection in log c.
 
     Args:
@@ -138,7 +143,7 @@ def matched(exponent, mask, target):
 
 
 @torch.no_grad()
-def top_entropy(entropy, mask, share):
+def top_entropy(entropy: torch.Tensor, mask: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
     """1 on the ``share`` of tokens with the largest entropies, 0 on the others, 1 on padding; (R, T).
 
     TRL's ``top_entropy_quantile``, with the quantile that keeps round(share * n) of a group's n discounted tokens: the
@@ -152,7 +157,7 @@ def top_entropy(entropy, mask, share):
 
 
 @torch.no_grad()
-def shuffled(entropy, mask, generator):
+def shuffled(entropy: torch.Tensor, mask: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Each rollout's entropies in random order on its own tokens; (R, T), 0 on padding.
 
     The draw belongs to a token's number in its rollout, not to its column, so padding does not change it.

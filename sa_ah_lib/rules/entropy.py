@@ -4,6 +4,7 @@ import math
 
 import torch
 
+from sa_ah_lib.rules.batch import RolloutBatch
 from sa_ah_lib.rules.registry import rule
 
 LEAST = 1e-8
@@ -11,7 +12,7 @@ LEAST = 1e-8
 
 
 @rule("forking_tokens")
-def forking_tokens(batch, keep):
+def forking_tokens(batch: RolloutBatch, keep: float) -> torch.Tensor:
     """1 on the ceil(keep * n) most uncertain of the micro-batch's n tokens; of equal ones the earlier."""
     entropy = batch.entropy[batch.tokens]  # (n,)
     kept = torch.zeros_like(entropy)
@@ -21,7 +22,7 @@ def forking_tokens(batch, keep):
 
 
 @rule("forking_tokens_trl")
-def forking_tokens_trl(batch, keep):
+def forking_tokens_trl(batch: RolloutBatch, keep: float) -> torch.Tensor:
     """1 where the entropy is at least the interpolated 1 - keep quantile over all processes' tokens."""
     # In nats, as TRL: a token at the threshold must not fall on its other side by rounding.
     pooled = batch.gather(batch.entropy_nats[batch.tokens])
@@ -30,7 +31,7 @@ def forking_tokens_trl(batch, keep):
 
 
 @rule("four_quadrants")
-def four_quadrants(batch, successes, failures, share):
+def four_quadrants(batch: RolloutBatch, successes: str, failures: str, share: float) -> torch.Tensor:
     """1 on the part of the successes' tokens, and of the failures', that is named; 1 where A = 0."""
     entropy, ordered = batch.entropy, batch.entropy[batch.tokens].sort().values  # (n,)
     # The next larger of two neighbours; rounded first, because 0.8 * 10 is a little above 8 in some precisions.
@@ -44,7 +45,7 @@ def four_quadrants(batch, successes, failures, share):
 
 
 @rule("entropy_advantage")
-def entropy_advantage(batch, strength, cap):
+def entropy_advantage(batch: RolloutBatch, strength: float, cap: float) -> torch.Tensor:
     """1 + min(strength * H, |A| / cap) / A (H in nats): where the policy is unsure successes gain and failures lose."""
     advantage = batch.advantages[:, None].float()
     bonus = torch.minimum(strength * batch.entropy_nats, advantage.abs() / cap)
@@ -52,7 +53,7 @@ def entropy_advantage(batch, strength, cap):
 
 
 @rule("gtpo")
-def gtpo(batch, base, bonus):
+def gtpo(batch: RolloutBatch, base: float, bonus: float) -> torch.Tensor:
     """Successes are rewarded where they were unsure beside each other, failures punished where they were sure."""
     weights = torch.ones_like(batch.entropy)
     for group in batch.groups.unique():
@@ -66,7 +67,7 @@ def gtpo(batch, base, bonus):
 
 
 @rule("edge")
-def edge(batch):
+def edge(batch: RolloutBatch) -> torch.Tensor:
     """The group's mean of mean entropies over the rollout's own: one factor a rollout."""
     lengths, weights = batch.lengths, torch.ones_like(batch.entropy)
     means = ((batch.entropy * batch.mask).sum(1) / lengths.clamp(min=1)).clamp(min=LEAST)  # (B,)
@@ -77,7 +78,7 @@ def edge(batch):
 
 
 @rule("prefix_discount")
-def prefix_discount(batch, gain):
+def prefix_discount(batch: RolloutBatch, gain: float) -> torch.Tensor:
     """1 + gain times the share of the rollout's entropy that is still to come, the token's own included."""
     spent = (batch.entropy * batch.mask).double().cumsum(1)
     before = (spent - batch.entropy) / spent[:, -1:].clamp(min=LEAST)

@@ -1,7 +1,8 @@
 """One mechanism for every rule: a function of a batch, its record, and the checks around both."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -44,7 +45,7 @@ class Rule:
         self._check_weights(weights, batch)
         return torch.where(batch.tokens, weights, 1.0).float()
 
-    def strength(self, alpha, scope, parameters):
+    def strength(self, alpha: float | None, scope: str | None, parameters: Mapping[str, Any]) -> tuple[float, str]:
         """(alpha, scope) of a run under this rule; 0.5 and "negative" where None, (0.0, "none") if it has none.
 
         Raises:
@@ -88,7 +89,7 @@ class Rule:
             )
 
 
-def rule(record):
+def rule(record: str | Record) -> Callable[[Callable[..., torch.Tensor]], Rule]:
     """Decorator: register ``weigh(batch, **parameters) -> (B, T)`` under its record.
 
     Args:
@@ -104,7 +105,7 @@ def rule(record):
     return register
 
 
-def find(wanted):
+def find(wanted: str | Rule) -> Rule:
     """The rule of a name, or ``wanted`` itself where it is one.
 
     Raises:

@@ -1,18 +1,21 @@
 """Rules that know which token was sampled: its probability, or its id."""
 
+from collections.abc import Sequence
+
 import torch
 
+from sa_ah_lib.rules.batch import RolloutBatch
 from sa_ah_lib.rules.registry import rule
 
 
 @rule("advantage_reweighting")
-def advantage_reweighting(batch, share):
+def advantage_reweighting(batch: RolloutBatch, share: float) -> torch.Tensor:
     """share * p + 1 - share: improbable tokens, whose gradients are large, weigh least."""
     return share * batch.log_probs.exp() + 1 - share
 
 
 @rule("clip_cov")
-def clip_cov(batch, ratio, low, high):
+def clip_cov(batch: RolloutBatch, ratio: float, low: float, high: float) -> torch.Tensor:
     """0 on a few random tokens whose covariance of log-probability and advantage is in (low, high)."""
     log_probs = batch.log_probs[batch.tokens].double()  # (n,)
     advantages = batch.advantages.double()[:, None].expand(batch.mask.shape)[batch.tokens]
@@ -25,13 +28,15 @@ def clip_cov(batch, ratio, low, high):
 
 
 @rule("tr_grpo")
-def tr_grpo(batch, gain, temperature, offset, low, high):
+def tr_grpo(
+    batch: RolloutBatch, gain: float, temperature: float, offset: float, low: float, high: float
+) -> torch.Tensor:
     """clip(gain * (sigmoid(p / temperature) - offset), low, high): probable tokens weigh most."""
     return (gain * (torch.sigmoid(batch.log_probs.exp() / temperature) - offset)).clamp(low, high)
 
 
 @rule("gtpo_conflict")
-def gtpo_conflict(batch, amplify, entropy_scale, entropy_limit):
+def gtpo_conflict(batch: RolloutBatch, amplify: float, entropy_scale: float, entropy_limit: float) -> torch.Tensor:
     """Tokens that successes and failures share at one place are amplified in successes and dropped from failures."""
     weights = torch.ones_like(batch.entropy)
     for group in batch.groups.unique():
@@ -46,7 +51,7 @@ def gtpo_conflict(batch, amplify, entropy_scale, entropy_limit):
     return weights * torch.where(mean > entropy_limit, 0.0, shaped)[:, None]
 
 
-def conflicts(ids, tokens, signs):
+def conflicts(ids: torch.Tensor, tokens: torch.Tensor, signs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The runs, from the start and from the end, of tokens that a success and a failure have at the same place.
 
     Args:
@@ -68,7 +73,7 @@ def _shared_run(ids, tokens, signs):
 
 
 @rule("hicra")
-def hicra(batch, amplification, grams):
+def hicra(batch: RolloutBatch, amplification: float, grams: Sequence[Sequence[int]]) -> torch.Tensor:
     """A + amplification * |A| on every token of a strategic n-gram, which is given as its token ids."""
     if not grams:
         raise ValueError("hicra needs grams: a list of strategic n-grams, each a list of token ids. Got none.")

@@ -184,6 +184,9 @@ TYPED = {
     "microscope",
     "paper",
     "report",
+    "rulebook",
+    "rules",
+    "enter",
 }
 """Rooms and modules whose public functions carry annotations; `make lint` checks them."""
 
