@@ -53,8 +53,9 @@ def train(jobs: Sequence[Job], rule_file: str | Path | None = None, workers: int
         tqdm(total=sum(c.steps for c, _ in jobs), initial=sum(map(steps_done, jobs)), unit="step") as bar,
     ):
         given = str(rule_file) if rule_file else None
-        pending = [pool.submit(_one, config.to_dict(), str(parent), given) for config, parent in jobs]
         try:
+            # Inside, because a worker may be at work before the last run is handed in.
+            pending = [pool.submit(_one, config.to_dict(), str(parent), given) for config, parent in jobs]
             while not all(job.done() for job in pending):
                 time.sleep(1)
                 if new := sum(map(steps_done, jobs)) - bar.n:

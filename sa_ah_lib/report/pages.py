@@ -15,6 +15,7 @@ from sa_ah_lib.analysis import answer, loading, preregistered
 from sa_ah_lib.analysis.compared import Compared, against_reference, evidence
 from sa_ah_lib.analysis.comparison import by_family, caption
 from sa_ah_lib.analysis.extraction import extraction
+from sa_ah_lib.config import METHOD_LABELS
 from sa_ah_lib.report import paper_tables
 from sa_ah_lib.upstream.metrics import METRICS
 
@@ -93,9 +94,27 @@ def settled(found: loading.Found) -> str:
     return _markdown(["scale", "comparison", "gain in Pass@1 [95 %]", "p", "Holm p", "verdict"], rows)
 
 
+def learnt(found: loading.Found) -> str:
+    """What each preregistered run of the pre-trained model began and ended with: answers, and how long they are."""
+    scale = "smollm2"
+    if preregistered.missing(found.results, scale):
+        return "The runs are not finished."
+    wanted, rows = preregistered.configurations(scale), []
+    for run in sorted((r for r in found.results if r.config in wanted), key=lambda r: wanted.index(r.config)):
+        ends = [[row for row in run.eval if row["step"] == step] for step in (0, run.last)]
+        means = [[_mean(end, key) for end in ends] for key in ("correct", "truncated", "tokens")]
+        right, cut, long = (f"{before:.3g} to {after:.3g}" for before, after in means)
+        rows.append([METHOD_LABELS[run.config.method], run.config.seed, right, cut, long])
+    return _markdown(["arm", "seed", "Pass@1", "share cut at the limit", "mean tokens"], rows)
+
+
+def _mean(rows, key):
+    return sum(row[key] for row in rows) / len(rows)
+
+
 BLOCKS: dict[str, Callable[[loading.Found], str]] = {
     "main": main_results, "metrics": metrics, "summary": summary, "comparisons": comparisons, "extraction": extracted,
-    "preregistered": preregistered_results, "settled": settled,
+    "preregistered": preregistered_results, "settled": settled, "learnt": learnt,
 }  # fmt: skip
 """{name: what makes the block from the logs}."""
 

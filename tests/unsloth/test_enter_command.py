@@ -62,5 +62,8 @@ def test_a_killed_entry_leaves_no_run_behind_and_goes_on(rule_file, tmp_path):
     assert "sure_failures" in configs and len(list(tmp_path.rglob("finished.json"))) == 2
     rows = read_jsonl(configs["sure_failures"] / "completions.jsonl")
     failed = [w for row in rows if row["advantage"] < 0 for w in row["weights"]]
-    assert failed and 0.2 <= min(failed) < 1
+    # Which rollouts are logged differs between CPUs, and none of them may have failed; some of the 64 a step always do.
+    assert all(0.2 <= weight <= 1 for weight in failed)
+    steps = read_jsonl(configs["sure_failures"] / "train.jsonl")
+    assert min(step["sa_ah/weight_negative"] for step in steps) < 1
     assert {w for row in rows if row["advantage"] >= 0 for w in row["weights"]} <= {1.0}
