@@ -58,12 +58,11 @@ def test_a_killed_entry_leaves_no_run_behind_and_goes_on(rule_file, tmp_path):
     assert "| GRPO " in second.stdout and "| Sure failures count less " in second.stdout and "/6" in second.stderr
     (home,) = (tmp_path / "runs" / "enter").iterdir()
     assert {f"board-micro-s.{e}" for e in ("md", "csv", "tex")} <= {path.name for path in home.iterdir()}
-    configs = {json.loads(p.read_text())["rule"]: p.parent for p in home.glob("*/config.json")}
+    # A run that was killed before its first checkpoint is set aside beside the finished one, with its config.
+    done = [path.parent for path in home.glob("*/finished.json")]
+    configs = {json.loads((path / "config.json").read_text())["rule"]: path for path in done}
     assert "sure_failures" in configs and len(list(tmp_path.rglob("finished.json"))) == 2
     rows = read_jsonl(configs["sure_failures"] / "completions.jsonl")
     failed = [w for row in rows if row["advantage"] < 0 for w in row["weights"]]
-    # Which rollouts are logged differs between CPUs, and none of them may have failed; some of the 64 a step always do.
-    assert all(0.2 <= weight <= 1 for weight in failed)
-    steps = read_jsonl(configs["sure_failures"] / "train.jsonl")
-    assert min(step["sa_ah/weight_negative"] for step in steps) < 1
+    assert failed and 0.2 <= min(failed) < 1
     assert {w for row in rows if row["advantage"] >= 0 for w in row["weights"]} <= {1.0}
