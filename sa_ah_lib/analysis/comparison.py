@@ -9,7 +9,7 @@ from sa_ah_lib.config import METHOD_FIELDS, METHOD_LABELS, METHODS, SCALES, RunC
 from sa_ah_lib.train.run import Run
 from sa_ah_lib.train.scales import resolve_scale
 
-PUBLISHED_STEPS = {"micro-s": 60, "micro-l": 20, "micro-sum": 40, "micro-legs": 40, "smollm2": 20}
+PUBLISHED_STEPS = {"micro-s": 60, "micro-l": 20, "micro-sum": 60, "micro-legs": 40, "smollm2": 20}
 """Steps of the comparisons whose logs are published: where all arms still learn."""
 
 

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("scipy")
 from made_runs import made_run
 
-from sa_ah_lib.analysis import preregistered
+from sa_ah_lib.analysis import comparison, preregistered
 from sa_ah_lib.config import preset
 from sa_ah_lib.report import preregistered_pages
 
@@ -31,17 +31,17 @@ def runs_of(scale, **changes):
 MICRO = ("micro-legs", "micro-sum")
 
 
-@pytest.mark.parametrize("scale", MICRO)
-def test_the_runs_are_those_of_the_page(scale):
+@pytest.mark.parametrize(("scale", "steps"), [("micro-legs", 40), ("micro-sum", 60)])
+def test_the_runs_are_those_of_the_page(scale, steps):
     configs = preregistered.configurations(scale)
     assert len(set(configs)) == 60
     assert {(c.warm_start, c.seed) for c in configs} == {(k, s) for k in range(5) for s in (1, 2)}
-    own = preset(scale, "grpo", steps=40)
+    own = preset(scale, "grpo", steps=steps)
     doubled = own.replace(learning_rate=2 * own.learning_rate)
     assert {c.replace(warm_start=0, seed=1) for c in configs if c.method == "grpo"} == {
         c.replace(seed=1) for c in (own, doubled)
     }
-    assert {c.steps for c in configs} == {40} and {c.alpha for c in configs if c.method != "grpo"} == {0.5}
+    assert {c.steps for c in configs} == {steps} and {c.alpha for c in configs if c.method != "grpo"} == {0.5}
 
 
 def test_the_runs_of_the_pre_trained_model_are_those_of_the_page():
@@ -82,10 +82,12 @@ def test_the_page_names_the_same_comparisons_arms_and_rates():
     assert section.count("\n1. ") + len(re.findall(r"\n[2-9]\. ", section)) == len(preregistered.COMPARISONS)
     for name in preregistered.ARMS:
         assert f"| {name} |" in PAGE
-    rates = re.search(r"learning rate ([\d.e-]+) on `micro-sum` and\s+([\d.e-]+) on `micro-legs`", PAGE)
+    rates = re.search(r"learning rate ([\d.e-]+) on\s+`micro-sum` and\s+([\d.e-]+) on `micro-legs`", PAGE)
     assert [float(rate) for rate in rates.groups()] == [
         preset(scale, "grpo").learning_rate for scale in ("micro-sum", "micro-legs")
     ]
+    steps = re.search(r"(\d+) optimizer steps on `micro-legs` and (\d+) on `micro-sum`", PAGE)
+    assert [int(n) for n in steps.groups()] == [comparison.PUBLISHED_STEPS[s] for s in ("micro-legs", "micro-sum")]
 
 
 def test_nothing_is_compared_before_all_runs_are_there():
