@@ -89,7 +89,10 @@ def line() -> list[Entry]:
 def entries() -> list[Entry]:
     """Every row in the board's order: GRPO's, the paper's two, the controls, then the published rules."""
     own = [Entry(METHOD_LABELS[method], method=method) for method in ("ah-grpo", "sa-ah-grpo")]
-    own.append(Entry("Position decay, AH", "position", "ah-grpo"))
+    own += [
+        Entry(f"{METHOD_LABELS['sa-ah-grpo']}, 2 × step", method="sa-ah-grpo", learning_rate=2.0),
+        Entry("Position decay, AH", "position", "ah-grpo"),
+    ]
     own += [
         Entry(_control_label(method), str(CONTROLS[method].get("rule", "cumulative")), method) for method in CONTROLS
     ]

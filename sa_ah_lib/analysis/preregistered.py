@@ -20,25 +20,38 @@ ARMS = {
     "SA, position": Entry("SA, position", "position", "control-position"),
     "SA, one scalar": Entry("SA, one scalar", "scalar", "control-scalar"),
     "GRPO, twice the step": Entry("GRPO, twice the step", learning_rate=2.0),
+    "GRPO, four times the step": Entry("GRPO, four times the step", learning_rate=4.0),
+    "AH, position": Entry("AH, position", "position", "ah-grpo"),
+    "SA, twice the step": Entry("SA, twice the step", method="sa-ah-grpo", learning_rate=2.0),
 }
 """{name on the page: its row of the board}."""
 BEFORE = "before training"
 """No arm of its own: GRPO's runs with the answers of step 0 at every step."""
+SA_GRPO = ("SA", "GRPO", "the paper's claim")
+AH_GRPO = ("AH", "GRPO", "the paper's other method")
+SA_POSITION = ("SA", "SA, position", "what entropy adds to discounting later tokens of failures")
 COMPARISONS = (
-    ("SA", "GRPO", "the paper's claim"),
-    ("AH", "GRPO", "the paper's other method"),
+    SA_GRPO,
+    AH_GRPO,
     ("SA", "AH", "what selecting failures adds"),
-    ("SA", "SA, position", "what entropy adds to discounting later tokens of failures"),
+    SA_POSITION,
     ("SA", "SA, one scalar", "what any order of tokens adds to weighing failures less"),
     ("AH", "GRPO, twice the step", "what is left when the step is larger too"),
 )
 """(first, second, what it asks) on the micro tasks."""
+STEP_SIZES = (
+    ("SA, twice the step", "GRPO, twice the step", "the paper's claim at a larger step"),
+    ("GRPO, four times the step", "GRPO, twice the step", "whether twice the step is still too small"),
+    ("AH", "AH, position", "what entropy adds to discounting later tokens of all rollouts"),
+)
+"""The second question on the micro tasks, in the same form."""
 
 
 @dataclass(frozen=True)
 class Design:
-    """What the page asks for of one scale: every arm once for each warm start and seed, and what is compared."""
+    """What the page asks for: every arm once for each warm start and seed of one scale, and what is compared."""
 
+    scale: str
     arms: tuple[str, ...]
     warm_starts: Sequence[int]
     seeds: Sequence[int]
@@ -49,80 +62,100 @@ class Design:
         """What its intervals are over."""
         return "warm starts, seeds and problems" if len(self.warm_starts) > 1 else "seeds and problems"
 
-    def of(self, arm: str, scale: str) -> list[RunConfig]:
+    def of(self, arm: str) -> list[RunConfig]:
         """The runs of one arm, warm start by warm start."""
         pairs = itertools.product(self.warm_starts, self.seeds)
-        return [ARMS[arm].config(scale, warm_start=start, seed=seed) for start, seed in pairs]
+        return [ARMS[arm].config(self.scale, warm_start=start, seed=seed) for start, seed in pairs]
 
 
-MICRO = Design(tuple(ARMS), range(5), (1, 2), COMPARISONS)
+def _micro(scale, comparisons):
+    """Two seeds on each of five warm starts, of every arm that is compared."""
+    named = {arm for first, second, _ in comparisons for arm in (first, second)}
+    return Design(scale, tuple(arm for arm in ARMS if arm in named), range(5), (1, 2), comparisons)
+
+
 PRE_TRAINED = Design(
+    "smollm2",
     ("GRPO", "AH", "SA", "SA, position"),
     (0,),
     (1, 2, 3, 4),
-    (("GRPO", BEFORE, "what training adds"), COMPARISONS[0], COMPARISONS[1], COMPARISONS[3]),
+    (("GRPO", BEFORE, "what training adds"), SA_GRPO, AH_GRPO, SA_POSITION),
 )
-DESIGNS = {"micro-legs": MICRO, "micro-sum": MICRO, "smollm2": PRE_TRAINED}
-SCALES = tuple(DESIGNS)
+DESIGNS = {
+    "micro-legs": _micro("micro-legs", COMPARISONS),
+    "micro-sum": _micro("micro-sum", COMPARISONS),
+    "smollm2": PRE_TRAINED,
+    "micro-legs-steps": _micro("micro-legs", STEP_SIZES),
+    "micro-sum-steps": _micro("micro-sum", STEP_SIZES),
+}
+"""{name: what is compared together}; Holm's correction is for the comparisons of one design and endpoint."""
+SCALES = tuple(dict.fromkeys(design.scale for design in DESIGNS.values()))
 
 
-def configurations(scale: str) -> list[RunConfig]:
-    """Every run that the page asks for of one scale, arm by arm.
+def configurations(name: str) -> list[RunConfig]:
+    """Every run that the page asks for of one design, arm by arm.
 
     Raises:
-        ValueError: the page names no such scale.
+        ValueError: the page names no such design.
     """
-    if scale not in DESIGNS:
-        raise ValueError(f"scale must be one of {SCALES}, which were preregistered. Got {scale!r}.")
-    return [config for arm in DESIGNS[scale].arms for config in DESIGNS[scale].of(arm, scale)]
+    if name not in DESIGNS:
+        raise ValueError(f"a design must be one of {tuple(DESIGNS)}, which were preregistered. Got {name!r}.")
+    return [config for arm in DESIGNS[name].arms for config in DESIGNS[name].of(arm)]
 
 
-def missing(runs: Iterable[Any], scale: str) -> list[RunConfig]:
-    """The configurations of ``scale`` that none of ``runs`` has."""
+def runs_of(name: str, runs: Iterable[Any]) -> list[Any]:
+    """Those of ``runs`` that one design asks for, in the order of ``configurations``."""
+    found = {run.config: run for run in runs}
+    return [found[config] for config in configurations(name) if config in found]
+
+
+def missing(runs: Iterable[Any], name: str) -> list[RunConfig]:
+    """The configurations of one design that none of ``runs`` has."""
     done = {run.config for run in runs}
-    return [config for config in configurations(scale) if config not in done]
+    return [config for config in configurations(name) if config not in done]
 
 
 def compared(
-    runs: Iterable[Any], scale: str, endpoints: Iterable[str] = ENDPOINTS
+    runs: Iterable[Any], name: str, endpoints: Iterable[str] = ENDPOINTS
 ) -> dict[str, list[Comparison]] | None:
-    """{endpoint: the comparisons of one scale}, or None as long as a run is missing.
+    """{endpoint: the comparisons of one design}, or None as long as a run is missing.
 
     A look at some of the runs would decide when to stop.
     """
     runs = list(runs)
-    if missing(runs, scale):
+    if missing(runs, name):
         return None
-    found = {name: _arm(name, scale, runs) for name in (*DESIGNS[scale].arms, BEFORE)}
-    pairs = [(found[first], found[second]) for first, second, _ in DESIGNS[scale].comparisons]
+    design = DESIGNS[name]
+    found = {arm: _arm(arm, design, runs) for pair in design.comparisons for arm in pair[:2]}
+    pairs = [(found[first], found[second]) for first, second, _ in design.comparisons]
     return {endpoint: compare_all(pairs, endpoint) for endpoint in endpoints}
 
 
-def table(runs: Iterable[Any], scale: str, endpoint: str) -> Table:
-    """The comparisons of one scale at one endpoint, a key of ``ENDPOINTS``, each with its verdict."""
-    runs, design = list(runs), DESIGNS[scale]
-    name, label = f"preregistered-{scale}-{endpoint.replace('_', '-')}", METRICS[endpoint].label
+def table(runs: Iterable[Any], name: str, endpoint: str) -> Table:
+    """The comparisons of one design at one endpoint, a key of ``ENDPOINTS``, each with its verdict."""
+    runs, design = list(runs), DESIGNS[name]
+    file, label = f"preregistered-{name}-{endpoint.replace('_', '-')}", METRICS[endpoint].label
     title = f"Preregistered comparisons: {label}"
     header = ["comparison", "what it asks", "gain [95%]", "p", "Holm p", "verdict"]
-    found = compared(runs, scale, (endpoint,))
+    found = compared(runs, name, (endpoint,))
     if found is None:
         rows = [[f"{first} against {second}", asked, *evidence(None)] for first, second, asked in design.comparisons]
-        left, whole = len(missing(runs, scale)), len(configurations(scale))
+        left, whole = len(missing(runs, name)), len(configurations(name))
         note = f"Nothing is compared yet: {left} of {whole} runs are missing."
-        return Table(name, f"{title}, measured: {scale}, no comparison yet", header, rows, (note,))
+        return Table(file, f"{title}, measured: {design.scale}, no comparison yet", header, rows, (note,))
     rows = [
         [f"{one.first} against {one.second}", asked, *evidence(one)]
         for one, (_, _, asked) in zip(found[endpoint], design.comparisons, strict=True)
     ]
-    return Table(name, f"{title}, {caption([_arm(arm, scale, runs) for arm in design.arms])}", header, rows)
+    return Table(file, f"{title}, {caption([_arm(arm, design, runs) for arm in design.arms])}", header, rows)
 
 
-def _arm(name, scale, runs):
+def _arm(name, design, runs):
     """The arm of that name on the page, with all its runs."""
     if name == BEFORE:
-        grpo = _arm("GRPO", scale, runs)
+        grpo = _arm("GRPO", design, runs)
         return Arm(BEFORE, grpo.config, {key: _untrained(run) for key, run in grpo.runs.items()})
-    own = set(DESIGNS[scale].of(name, scale))
+    own = set(design.of(name))
     (arm,) = arms([run for run in runs if run.config in own])
     return Arm(name, arm.config, arm.runs)
 

@@ -78,21 +78,21 @@ def build(everything_found: loading.Found, out: str | Path, seed: int = 123) -> 
 
 
 def _finding(results, scratch):
-    """The preregistered comparisons of every scale whose runs are all there: a line each, and their picture."""
+    """The preregistered comparisons of every design whose runs are all there: a line each, and their picture."""
     parts = []
-    for scale in preregistered.SCALES:
-        compared = preregistered.compared(results, scale)
+    for name, design in preregistered.DESIGNS.items():
+        compared = preregistered.compared(results, name)
         if compared is None:
             continue
         lines = []
-        for one, (_, _, asked) in zip(compared["pass_at_1"], preregistered.DESIGNS[scale].comparisons, strict=True):
+        for one, (_, _, asked) in zip(compared["pass_at_1"], design.comparisons, strict=True):
             gain, *_, verdict = evidence(one)
             lines.append(f"<li><b>{one.first} against {one.second}</b>, {asked}: {gain}, {verdict}</li>")
         title = (
-            f"Final Pass@1 on {scale} with 95% intervals, by comparisons that were settled before the runs. AH is "
-            "AH-GRPO, SA is SA-AH-GRPO."
+            f"Final Pass@1 on {design.scale} with 95% intervals, by comparisons that were settled before the runs. "
+            "AH is AH-GRPO, SA is SA-AH-GRPO."
         )
-        paths = save_pictures(preregistered_pages.picture(results, scale), scratch, f"preregistered-{scale}")
+        paths = save_pictures(preregistered_pages.picture(results, name), scratch, f"preregistered-{name}")
         parts += [_paragraph(title), f"<ul>{''.join(lines)}</ul>", image(paths[0], "single", title)]
     return parts
 

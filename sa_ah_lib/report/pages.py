@@ -15,6 +15,7 @@ from sa_ah_lib.analysis import answer, loading, preregistered
 from sa_ah_lib.analysis.compared import Compared, against_reference, evidence
 from sa_ah_lib.analysis.comparison import by_family, caption
 from sa_ah_lib.analysis.extraction import extraction
+from sa_ah_lib.analysis.table import DASH
 from sa_ah_lib.config import METHOD_LABELS
 from sa_ah_lib.report import paper_tables
 from sa_ah_lib.upstream.metrics import METRICS
@@ -75,32 +76,39 @@ def comparisons(found: loading.Found) -> str:
 
 
 def preregistered_results(found: loading.Found) -> str:
-    """The preregistered comparisons: a table per scale and endpoint, or what is missing."""
+    """The preregistered comparisons: a table per design and endpoint, or what is missing."""
     parts = []
-    for scale in preregistered.SCALES:
+    for name in preregistered.DESIGNS:
         for endpoint in preregistered.ENDPOINTS:
-            table = preregistered.table(found.results, scale, endpoint)
+            table = preregistered.table(found.results, name, endpoint)
             parts += [f"**{table.caption}**", _markdown(table.header, table.rows), *table.notes]
     return "\n\n".join(parts) + "\n"
 
 
 def settled(found: loading.Found) -> str:
-    """Final Pass@1 of the preregistered comparisons of every scale whose runs are all there, in one table."""
-    rows = []
-    for scale in preregistered.SCALES:
-        compared = preregistered.compared(found.results, scale, ("pass_at_1",))
+    """Final Pass@1 of the preregistered comparisons whose runs are all there: a row each, a column per scale.
+
+    A cell is the gain in points, its 95 % interval, Holm's p and the verdict.
+    """
+    cells: dict[str, dict[str, str]] = {}
+    for name, design in preregistered.DESIGNS.items():
+        compared = preregistered.compared(found.results, name, ("pass_at_1",))
         for one in compared["pass_at_1"] if compared else []:
-            rows.append([scale, f"{one.first} against {one.second}", *evidence(one)])
-    return _markdown(["scale", "comparison", "gain in Pass@1 [95 %]", "p", "Holm p", "verdict"], rows)
+            told, _, adjusted, verdict = evidence(one)
+            row = cells.setdefault(f"{one.first} against {one.second}", {})
+            row[design.scale] = f"{told.replace(' points', '')}<br>p {adjusted}, {verdict}"
+    scales = [scale for scale in preregistered.SCALES if any(scale in row for row in cells.values())]
+    rows = [[name, *(row.get(scale, DASH) for scale in scales)] for name, row in cells.items()]
+    return _markdown(["points of Pass@1 [95 %], Holm's p", *scales], rows)
 
 
 def learnt(found: loading.Found) -> str:
     """What each preregistered run of the pre-trained model began and ended with: answers, and how long they are."""
-    scale = "smollm2"
-    if preregistered.missing(found.results, scale):
+    design = "smollm2"
+    if preregistered.missing(found.results, design):
         return "The runs are not finished."
-    wanted, rows = preregistered.configurations(scale), []
-    for run in sorted((r for r in found.results if r.config in wanted), key=lambda r: wanted.index(r.config)):
+    rows = []
+    for run in preregistered.runs_of(design, found.results):
         ends = [[row for row in run.eval if row["step"] == step] for step in (0, run.last)]
         means = [[_mean(end, key) for end in ends] for key in ("correct", "truncated", "tokens")]
         right, cut, long = (f"{before:.3g} to {after:.3g}" for before, after in means)

@@ -52,26 +52,27 @@ def plot(compared: dict[str, list[Comparison]], ax: Axes | None = None) -> Axes:
     return ax
 
 
-def picture(runs: Sequence[Any], scale: str) -> Figure | None:
-    """The forest plot of one scale as a figure one journal column wide, or None as long as a run is missing."""
-    compared = preregistered.compared(runs, scale)
+def picture(runs: Sequence[Any], name: str) -> Figure | None:
+    """The forest plot of one design as a figure one journal column wide, or None as long as a run is missing."""
+    compared = preregistered.compared(runs, name)
     if compared is None:
         return None
-    told = preregistered.table(runs, scale, preregistered.ENDPOINTS[0]).caption.split(", ", 1)[1]
+    told = preregistered.table(runs, name, preregistered.ENDPOINTS[0]).caption.split(", ", 1)[1]
     with styled():
-        figure, ax = plt.subplots(figsize=(WIDTHS["single"], 3.4), layout="constrained")
+        height = round(1 + 0.4 * len(compared["auc"]), 1)
+        figure, ax = plt.subplots(figsize=(WIDTHS["single"], height), layout="constrained")
         plot(compared, ax)
-        return caption(figure, f"{told}; bars: 95% intervals over {preregistered.DESIGNS[scale].over}")
+        return caption(figure, f"{told}; bars: 95% intervals over {preregistered.DESIGNS[name].over}")
 
 
 def save(runs: Sequence[Any], directory: str | Path) -> list[Path]:
-    """Write the tables of every scale, and a picture of each scale whose runs are all there; the paths written."""
+    """Write the tables of every design, and a picture of each design whose runs are all there; the paths written."""
     paths = []
-    for scale in preregistered.SCALES:
-        tables = [preregistered.table(runs, scale, endpoint) for endpoint in preregistered.ENDPOINTS]
+    for name in preregistered.DESIGNS:
+        tables = [preregistered.table(runs, name, endpoint) for endpoint in preregistered.ENDPOINTS]
         paths += [path for table in tables for path in table.save(directory)]
-        if drawn := picture(runs, scale):
-            paths += save_pictures(drawn, directory, f"preregistered-{scale}")
+        if drawn := picture(runs, name):
+            paths += save_pictures(drawn, directory, f"preregistered-{name}")
     return paths
 
 

@@ -8,23 +8,26 @@ import pytest
 pytest.importorskip("scipy")
 from made_runs import made_run
 
-from sa_ah_lib.analysis import comparison, preregistered
+from sa_ah_lib.analysis import comparison, preregistered, seeds
 from sa_ah_lib.config import preset
 from sa_ah_lib.report import preregistered_pages
 
 PAGE = (Path(__file__).parents[2] / "docs" / "preregistration.md").read_text()
-CORRECT = {"GRPO": 300, "AH": 340, "SA": 301, "SA, position": 300, "SA, one scalar": 299, "GRPO, twice the step": 340}
+CORRECT = {
+    "GRPO": 300, "AH": 340, "SA": 301, "SA, position": 300, "SA, one scalar": 299, "GRPO, twice the step": 340,
+    "GRPO, four times the step": 320, "AH, position": 340, "SA, twice the step": 341,
+}  # fmt: skip
 NOISE = (0, 3, -3, 2, -1, 1, -2)
 
 
-def runs_of(scale, **changes):
-    """All runs of a scale, each with its arm's count of right answers and a little of its own."""
-    design, made = preregistered.DESIGNS[scale], []
+def runs_of(name):
+    """All runs of a design, each with its arm's count of right answers and a little of its own."""
+    design, made = preregistered.DESIGNS[name], []
     for place, arm in enumerate(design.arms):
-        for number, config in enumerate(design.of(arm, scale)):
-            fields = {"learning_rate": config.learning_rate, "warm_start": config.warm_start, **changes}
+        for number, config in enumerate(design.of(arm)):
+            own = {field: getattr(config, field) for field in ("learning_rate", "warm_start", "rule")}
             correct = CORRECT[arm] + NOISE[(4 * number + place) % len(NOISE)]
-            made.append(made_run(config.method, config.seed, correct, scale=scale, steps=config.steps, **fields))
+            made.append(made_run(config.method, config.seed, correct, scale=config.scale, steps=config.steps, **own))
     return made
 
 
@@ -81,7 +84,7 @@ def test_the_page_names_the_same_comparisons_arms_and_rates():
         assert asked in " ".join(section.split()), (first, second)
     assert section.count("\n1. ") + len(re.findall(r"\n[2-9]\. ", section)) == len(preregistered.COMPARISONS)
     for name in preregistered.ARMS:
-        assert f"| {name} |" in PAGE
+        assert f"| {name} |" in PAGE or f"`{name}` (" in PAGE
     rates = re.search(r"learning rate ([\d.e-]+) on\s+`micro-sum` and\s+([\d.e-]+) on `micro-legs`", PAGE)
     assert [float(rate) for rate in rates.groups()] == [
         preset(scale, "grpo").learning_rate for scale in ("micro-sum", "micro-legs")
@@ -107,6 +110,19 @@ def test_each_comparison_is_of_its_own_arms():
     assert verdicts["SA against AH"][1] == "worse"
     assert verdicts["SA against GRPO"][1] == verdicts["AH against GRPO, twice the step"][1] == "equivalent"
     assert "measured: micro-legs" in table.caption
+
+
+def test_the_second_question_has_its_own_arms_and_its_own_correction():
+    configs = preregistered.configurations("micro-legs-steps")
+    own = preset("micro-legs", "grpo").learning_rate
+    doubled = {c.learning_rate / own for c in configs if c.method == "sa-ah-grpo"}
+    assert len(set(configs)) == 50 and doubled == {2.0}
+    assert [c for c in configs if c.rule == "position"] == [c for c in configs if c.method == "ah-grpo"][10:]
+    found = preregistered.compared(runs_of("micro-legs-steps"), "micro-legs-steps")["pass_at_1"]
+    assert [seeds.outcome(one) for one in found] == ["equivalent", "worse", "equivalent"]
+    assert min(c.adjusted_p for c in found) == pytest.approx(3 * min(c.p_value for c in found))
+    for first, second, asked in preregistered.STEP_SIZES:
+        assert f"`{first}` against `{second}`: {asked}" in PAGE
 
 
 def test_holm_s_correction_is_for_the_six_comparisons_of_an_endpoint():
@@ -140,10 +156,10 @@ def test_the_picture_has_a_row_a_comparison_and_a_mark_an_endpoint(tmp_path):
     paths = preregistered_pages.save(runs_of("micro-legs"), tmp_path)
     assert {path.stem for path in paths if path.suffix == ".png"} == {"preregistered-micro-legs"}
     assert {path.stem for path in paths if path.suffix == ".md"} == {
-        f"preregistered-{scale}-{end}" for scale in preregistered.SCALES for end in ("pass-at-1", "auc")
+        f"preregistered-{name}-{end}" for name in preregistered.DESIGNS for end in ("pass-at-1", "auc")
     }
 
 
 def test_a_scale_that_was_not_preregistered_is_refused():
-    with pytest.raises(ValueError, match="scale must be one of .*micro-legs.* Got 'micro-s'"):
+    with pytest.raises(ValueError, match="design must be one of .*micro-legs.* Got 'micro-s'"):
         preregistered.configurations("micro-s")
