@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec as find_package
 from pathlib import Path
@@ -23,6 +24,7 @@ from transformers.utils import logging as transformers_logging
 
 from sa_ah_lib.upstream import decoding, vllm
 from sa_ah_lib.config import LORA_TARGETS
+from sa_ah_lib.train.adapter import on_base
 from sa_ah_lib.train.shipped import WARM_STARTS, shipped_path
 
 GGUF_PACKAGE, GGUF_FILE, HUB_SMOLLM2 = (
@@ -115,15 +117,16 @@ def load(config: RunConfig, adapter: str | Path | None = None) -> Loaded:
     # A bare relative name would be asked of the hub first.
     path = str(Path(path).resolve()) if Path(path).is_dir() else path
     try:
-        model, tokenizer = unsloth.FastLanguageModel.from_pretrained(
-            str(adapter) if adapter else path,
-            max_seq_length=config.max_prompt_tokens + config.max_completion_tokens,
-            dtype=dtype,
-            load_in_4bit=config.load_in_4bit,
-            # Else Unsloth loads its own copy of a known model, in 4 bit one that is quantized in another way.
-            use_exact_model_name=True,
-            **extra,
-        )
+        with on_base(adapter, path) if adapter else nullcontext(path) as source:
+            model, tokenizer = unsloth.FastLanguageModel.from_pretrained(
+                source,
+                max_seq_length=config.max_prompt_tokens + config.max_completion_tokens,
+                dtype=dtype,
+                load_in_4bit=config.load_in_4bit,
+                # Else Unsloth loads its own copy of a known model, in 4 bit one that is quantized in another way.
+                use_exact_model_name=True,
+                **extra,
+            )
     except (OSError, ValueError) as error:
         raise OSError(
             f"could not load {path!r} ({error}). Offline, it must be in the hub's cache under this very name; else set "

@@ -155,6 +155,26 @@ def test_the_seven_projections_are_trained_and_nothing_else(tiny_model_dir):
     assert loaded.tokenizer.padding_side == "left"
 
 
+def test_an_adapter_finds_its_base_model_where_it_lies_now(tiny_model_dir, tmp_path):
+    """A run from another machine, or a library that is installed elsewhere now: the path in the adapter is gone."""
+    first, now = tmp_path / "first", tmp_path / "now"
+    shutil.copytree(tiny_model_dir, first)
+    trained = models.load(preset("micro-s", "grpo", model=str(first)))
+    with torch.no_grad():
+        for name, parameter in trained.model.named_parameters():
+            if "lora_B" in name:
+                parameter.fill_(0.25)
+    models.save_adapter(trained, tmp_path / "adapter")
+    written = (tmp_path / "adapter" / "adapter_config.json").read_text()
+    assert str(first) in written
+    first.rename(now)
+    loaded = models.load(preset("micro-s", "grpo", model=str(now)), tmp_path / "adapter")
+    assert (tmp_path / "adapter" / "adapter_config.json").read_text() == written
+    adapters = [p for name, p in loaded.model.named_parameters() if "lora_B" in name]
+    assert adapters and all((p == 0.25).all() for p in adapters)
+    assert loaded.source["name"] == "now"
+
+
 def test_the_gguf_becomes_a_model_that_ends_its_turns(tmp_path, monkeypatch):
     """Read from the GGUF alone, the tokenizer ends turns with <|im_start|>, and no completion would ever stop."""
     pytest.importorskip("gguf")
