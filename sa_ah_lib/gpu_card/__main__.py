@@ -1,14 +1,19 @@
 """``python -m sa_ah_lib.gpu_card``: go on with what is not measured yet, then make the card."""
 
 import argparse
+import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from sa_ah_lib.gpu_card import card, runner, stages
 
 
-def main(given=None):
-    """Measure one GPU within a budget of minutes; a second call goes on with what is missing. Returns the exit code."""
+def main(given: Sequence[str] | None = None) -> int:
+    """Measure one GPU within a budget of minutes; a second call goes on with what is missing.
+
+    The exit code is 0 where every chosen stage is done and nothing found is wrong, else 1.
+    """
     parser = argparse.ArgumentParser(prog="python -m sa_ah_lib.gpu_card", description=main.__doc__)
     parser.add_argument("--out", type=Path, required=True, help="where everything is kept, and read from again")
     parser.add_argument("--budget-minutes", type=float, default=9, help="the most for this call (9)")
@@ -25,9 +30,13 @@ def main(given=None):
         parser.error(f"--stages must be among {', '.join(names)}. Got {', '.join(unknown)}.")
     directory.mkdir(parents=True, exist_ok=True)
     chosen = [stage for stage in every if stage.name in wanted]
-    runner.run(directory, chosen, 60 * options.budget_minutes, 60 * options.total_minutes)
-    made = card.make(directory, every, options.rehearse)
-    print(f"The card: {directory / 'card' / 'card.md'}")
+    # As Ctrl-C does, it must end what a stage has started, which would keep the GPU.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        runner.run(directory, chosen, 60 * options.budget_minutes, 60 * options.total_minutes)
+    finally:
+        made = card.make(directory, every, options.rehearse)
+        print(f"The card: {directory / 'card' / 'card.md'}")
     left = [stage.name for stage in runner.waiting(directory, chosen)]
     if left:
         print(f"Not done: {', '.join(left)}. The same command goes on with them.")

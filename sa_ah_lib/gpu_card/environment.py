@@ -5,32 +5,46 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from sa_ah_lib.upstream import machine, versions
 
 
-def collect():
-    """{what: value} of this machine; a part that cannot be had is its error as a text."""
+def collect() -> dict[str, Any]:
+    """{what: value} of this machine, fit for JSON; what does not fit, or cannot be had, says so in words.
+
+    "card" is the GPU's name, or None where torch sees none; "versions" are of every installed package, by its name in
+    small letters.
+
+    Raises:
+        ImportError: torch is missing.
+    """
     return {
         **_torch(), "python": sys.version, "machine": platform.platform(), "processors": os.cpu_count(),
         "driver CUDA": machine.driver_cuda(), "nvidia-smi": _nvidia_smi(),
         "fits": {check.__name__: _said(check) for check in (machine.card, machine.torchvision, machine.bitsandbytes)},
         "tested set": str(versions.known_set() or f"no: {versions.remedy()}"),
-        # Of two with one name the first on the path is imported.
-        "versions": dict(sorted({d.name.lower(): d.version for d in reversed(list(metadata.distributions()))}.items())),
+        "versions": _versions(),
     }  # fmt: skip
 
 
-def _said(check):
+def _versions() -> dict[str, str]:
+    # Of two with one name the first on the path is imported. One without a name is what a broken removal left.
+    installed = [one for one in metadata.distributions() if one.name]
+    return dict(sorted({one.name.lower(): one.version for one in reversed(installed)}.items()))
+
+
+def _said(check: Callable[[], str]) -> str:
     try:
         return check()
     except machine.UnfitError as error:
         return f"does not fit: {error}"
 
 
-def _torch():
+def _torch() -> dict[str, Any]:
     import torch
 
     build = {"version": torch.__version__, "cuda": torch.version.cuda, "built for": torch.cuda.get_arch_list()}
@@ -44,7 +58,7 @@ def _torch():
     }  # fmt: skip
 
 
-def _nvidia_smi():
+def _nvidia_smi() -> str:
     found = []
     for arguments in ([], ["-q", "-d", "CLOCK,POWER,TEMPERATURE,PERFORMANCE"]):
         try:

@@ -1,36 +1,43 @@
 """The card's picture: how far each trainer is from the reference, and what time and memory a step costs."""
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
 
 from sa_ah_lib.report import style
 
 BLUE, LIMIT = "#0072B2", "#D55E00"
 SETTINGS = (("#0072B2", "o"), ("#56B4E9", "s"), ("#D55E00", "^"), ("#E69F00", "D"))
+Found = Sequence[tuple[str, dict[str, Any]]]
+"""(title, result) of stages."""
 
 
-def save(card, folder):
-    """Write card.png, card.svg and card.pdf below ``folder``; the paths. A part that was not measured says so."""
+def save(folder: str | Path, title: str, equalities: Found, times: Found) -> list[Path]:
+    """Write card.png, card.svg and card.pdf below ``folder``; the paths. A part that was not measured says so.
+
+    Args:
+        title: above the picture: which card, when, and whether it is one.
+        equalities: stages whose results have "errors", relative, of each case, and their "limit".
+        times: stages whose results have "variants", with "time_ratio" and "loss_peak_mib" of each.
+    """
     with style.styled():
         figure, axes = plt.subplots(1, 3, figsize=(6.9, 2.9), layout="constrained", width_ratios=(1.2, 1, 1))
-        _errors(axes[0], _found(card, "equalities"))
-        steps = _found(card, "times")
-        _variants(axes[1], steps, "time_ratio", "step time over Unsloth's plain GRPO", 1)
-        _variants(axes[2], steps, "loss_peak_mib", "peak memory of the loss (GiB)", 1 / 1024)
+        _errors(axes[0], equalities)
+        _variants(axes[1], times, "time_ratio", "step time over Unsloth's plain GRPO", 1)
+        _variants(axes[2], times, "loss_peak_mib", "peak memory of the loss (GiB)", 1 / 1024)
         axes[2].set_yticklabels([])
         axes[2].set_xlim(left=0)
-        if steps:
+        if times:
             handles = axes[1].get_legend_handles_labels()
             figure.legend(*handles, loc="outside lower center", ncols=2)
-        what = "a rehearsal on a CPU: none of its times is a card's" if card["rehearsal"] else "measured once"
-        style.caption(figure, f"{card['card']}, {card['date']}: {what}.")
+        style.caption(figure, title)
     return style.save_pictures(figure, folder, "card")
 
 
-def _found(card, kind):
-    return [(s["title"], s["result"]) for n, s in card["stages"].items() if n.startswith(kind) and s.get("result")]
-
-
-def _errors(ax, found):
+def _errors(ax: Axes, found: Found) -> None:
     """One dot for each case on a logarithmic axis, and the limit as a bar."""
     for row, (_, result) in enumerate(found):
         errors = sorted(max(error, 1e-9) for error in result["errors"].values())
@@ -42,7 +49,7 @@ def _errors(ax, found):
     _rows(ax, [title.removeprefix("Losses and gradients, ").replace(", ", "\n") for title, _ in found])
 
 
-def _variants(ax, found, key, label, scale):
+def _variants(ax: Axes, found: Found, key: str, label: str, scale: float) -> None:
     """One marker for each setting; variants from above to below."""
     variants = list(dict.fromkeys((v["backend"], v["variant"]) for _, r in found for v in r["variants"]))
     for number, ((title, result), (color, marker)) in enumerate(zip(found, SETTINGS, strict=False)):
@@ -55,7 +62,7 @@ def _variants(ax, found, key, label, scale):
     _rows(ax, [f"{'Unsloth' if backend == 'unsloth' else 'TRL'}, {name}" for backend, name in variants])
 
 
-def _rows(ax, names):
+def _rows(ax: Axes, names: Sequence[str]) -> None:
     if not names:
         ax.text(0.5, 0.5, "not run", transform=ax.transAxes, ha="center", color="0.4")
         ax.set(xticks=[], yticks=[])

@@ -6,17 +6,19 @@ import os
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from sa_ah_lib.gpu_card import measured, verdicts
-from sa_ah_lib.gpu_card.runner import Stage
+from sa_ah_lib.gpu_card.runner import Commands, Stage, Variables
 
 ROOT = Path(__file__).resolve().parents[2]
 PLACES = {
-    # Minutes of each: Unsloth compiles its losses first.
+    # Unsloth compiles its losses first.
     "cuda unsloth bfloat16": 6, "cuda unsloth float16": 6, "cuda trl bfloat16": 3, "cuda trl float16": 3,
 }  # fmt: skip
+"""{"device backend type": the most minutes of one call}."""
 # The stages run in folders of their own; nothing may ask the network.
-VARIABLES = (
+VARIABLES: Variables = (
     ("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))),
     ("HF_HUB_OFFLINE", "1"), ("UNSLOTH_DISABLE_STATISTICS", "1"),
 )  # fmt: skip
@@ -29,9 +31,10 @@ REHEARSED = {
     "interpreter unsloth float16": ["packed, peaked, top-K, negative, group, beta 0.04, fresh"],
     "cpu trl float32": ["padded, peaked, top-K, negative, group, beta 0.04, fresh", "training"],
 }
+"""{"device backend type": the cases of a rehearsal}."""
 
 
-def every(rehearse, gsm8k=None):
+def every(rehearse: bool, gsm8k: Path | None = None) -> list[Stage]:
     """All stages, in their order. Needs tests/ and notebooks/ beside the library.
 
     Args:
@@ -61,47 +64,44 @@ def every(rehearse, gsm8k=None):
     ]  # fmt: skip
 
 
-def _look(folder):
+def _look(folder: Path) -> Commands:
     return [[[sys.executable, "-m", "sa_ah_lib.gpu_card.environment", str(folder / "found.json")]]]
 
 
-def _script(*parts):
-    path, *arguments = parts
+def _script(path: str, *arguments: str | Path) -> list[str]:
     return [sys.executable, str(ROOT / "tests" / path), *map(str, arguments)]
 
 
-def _machine(folder):
+def _machine(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "found.json").read_text(encoding="utf-8"))
 
 
 # --- equalities -------------------------------------------------------------------------------------------------------
 
 
-def _equalities(place, rehearse):
+def _equalities(place: str, rehearse: bool) -> Stage:
     device, backend, dtype = place.split()
     wanted = REHEARSED[place] if rehearse else _all_cases(backend)
     size, rows = ("small", 4) if rehearse else ("full", 8)
-    given = {"place": place, "wanted": wanted}
     return Stage(
         f"equalities-{backend}-{dtype}" + ("-interpreted" if device == "interpreter" else ""),
         f"Losses and gradients, {'Unsloth' if backend == 'unsloth' else 'stock TRL'}, {dtype}",
-        30 if rehearse else PLACES[place], partial(_compare, size=size, **given),
-        partial(_compared, rows=rows, **given),
-        VARIABLES,
+        30 if rehearse else PLACES[place], partial(_compare, place=place, wanted=wanted, size=size),
+        partial(_compared, place=place, wanted=wanted, rows=rows), VARIABLES,
     )  # fmt: skip
 
 
-def _all_cases(backend):
+def _all_cases(backend: str) -> list[str]:
     sys.path.insert(0, str(ROOT / "tests" / "gpu"))
     cases = importlib.import_module("cases")
     return [*(f"{layout}, {name}" for layout, name in cases.every(backend)), "training"]
 
 
-def _report(folder, place):
+def _report(folder: Path, place: str) -> Path:
     return folder.parent / "cases" / f"report-{place.replace(' ', '-')}.jsonl"
 
 
-def _compare(folder, place, wanted, size):
+def _compare(folder: Path, place: str, wanted: list[str], size: str) -> Commands:
     """The models and references once for all places, then the cases that the report lacks."""
     machine = folder.parent / "environment" / "found.json"
     if place.startswith("cuda") and place.endswith("bfloat16") and machine.is_file():
@@ -115,7 +115,7 @@ def _compare(folder, place, wanted, size):
     return prepare + ([[_script("gpu/equalities.py", shared, *place.split(), *missing)]] if missing else [])
 
 
-def _compared(folder, place, wanted, rows):
+def _compared(folder: Path, place: str, wanted: list[str], rows: int) -> dict[str, Any]:
     report = verdicts.read(_report(folder, place))
     cases = report["cases"]
     if "trainer" not in report:
@@ -127,7 +127,7 @@ def _compared(folder, place, wanted, rows):
         "wanted": sum(name != "training" for name in wanted), "compared": len(cases),
         "limit": verdicts.TOLERANCE[report["device"], report["dtype"]],
         "errors": {name: case["error"] for name, case in cases.items()}, "wrong": wrong,
-        "tap": max((c["tap_difference"] for c in cases.values() if c["tap_difference"] is not None), default=None),
+        "tap": verdicts.worst(c["tap_difference"] for c in cases.values()),
         "packing": sorted({str(c["packing_trusted"]) for n, c in cases.items() if n.startswith("packed")}),
         "steps": trained and {"kl at step 1": trained["first"].get("kl"), "evaluated": len(trained["evaluated"])},
         "seconds of cases": sum(case["seconds"] for case in cases.values()),

