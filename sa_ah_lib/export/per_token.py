@@ -9,6 +9,7 @@ rollout, is the rule's loss: the factor that its own denominator asks for is in 
 import argparse
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 from safetensors.torch import save_file
 
 from sa_ah_lib.rules import RolloutBatch
+from sa_ah_lib.train.logged import groups
 from sa_ah_lib.train.run import Run
 from sa_ah_lib.train.runlog import read_run
 from sa_ah_lib.weighting import group_normalized
@@ -63,19 +65,15 @@ def logged(run: Run, step: int | None = None) -> tuple[dict[str, torch.Tensor], 
     if (step is not None and step not in steps) or not steps:
         raise ValueError(f"step must be one whose weights {config.run_id} logged, of {steps}. Got {step}.")
     step = steps[-1] if step is None else step
-    rows = [row for row in run.completions if row["step"] == step]
-    batch = RolloutBatch(
-        entropy=_padded([row["entropy"] for row in rows]).float(),
-        mask=_padded([[1] * len(row["tokens"]) for row in rows]),
-        advantages=torch.tensor([row["advantage"] for row in rows]),
-        groups=torch.zeros(len(rows), dtype=torch.long),
-    )
+    group = next(groups([row for row in run.completions if row["step"] == step], config))
     told = {
         "run": config.run_id, "step": step, "rule": config.rule, "alpha": config.alpha, "scope": config.scope,
         "rule_parameters": dict(config.rule_parameters), "denominator": config.denominator, "divided_by": DIVIDED_BY,
-        "prompt": rows[0]["prompt"], "tokens": [row["tokens"] for row in rows],
+        "prompt": group.rows[0]["prompt"], "tokens": [row["tokens"] for row in group.rows],
     }  # fmt: skip
-    return per_token(batch, _padded([row["weights"] for row in rows]).float(), config.denominator), told
+    # Texts have numbers there, which no trainer could take for ids.
+    batch = replace(group.batch, completion_ids=None)
+    return per_token(batch, group.weights, config.denominator), told
 
 
 def save(path: str | Path, tensors: Mapping[str, torch.Tensor], told: Mapping[str, Any]) -> Path:
@@ -85,11 +83,6 @@ def save(path: str | Path, tensors: Mapping[str, torch.Tensor], told: Mapping[st
     whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
     save_file(whole, path, {"per_token": json.dumps(dict(told), ensure_ascii=False)})
     return path
-
-
-def _padded(rows):
-    width = max(map(len, rows))
-    return torch.tensor([[*row, *[0] * (width - len(row))] for row in rows])
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -4,20 +4,18 @@
 """
 
 import argparse
-import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from sa_ah_lib import rules
 from sa_ah_lib.config import RunConfig, preset
 from sa_ah_lib.microscope import study
 from sa_ah_lib.rules import RULES, RolloutBatch
-from sa_ah_lib.train.shipped import WARM_STARTS, shipped_path
+from sa_ah_lib.train import logged
 
 BINS = 10
 SIGNS = {"all rollouts": 0, "successes": 1, "failures": -1}
@@ -85,53 +83,6 @@ def overlap(first: np.ndarray, second: np.ndarray) -> float:
     return round(float(np.minimum(first, second).sum() / np.maximum(first, second).sum()), study.DIGITS)
 
 
-def logged(logs: str | Path, scale: str) -> Iterator[RolloutBatch]:
-    """The groups in ``completions.jsonl`` of every run of a scale below ``logs``.
-
-    Token ids are numbers of texts, alike where texts are; log-probabilities are not logged.
-
-    Raises:
-        ValueError: a model that is no micro model, whose vocabulary's size the logs do not have.
-    """
-    for path in sorted(Path(logs).rglob("completions.jsonl")):
-        config = RunConfig.from_json(path.parent / "config.json")
-        if config.scale == scale:
-            yield from _groups_of(path, config, _log_vocabulary(config))
-
-
-def _groups_of(path, config, log_vocabulary):
-    groups = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
-        groups.setdefault((row["step"], row["prompt"]), []).append(row)
-    for (step, _), rows in groups.items():
-        texts = sorted({text for row in rows for text in row["tokens"]})
-        numbers = {text: number for number, text in enumerate(texts, 1)}
-        yield RolloutBatch(
-            entropy=_padded([row["entropy"] for row in rows]),
-            mask=_padded([[1] * len(row["tokens"]) for row in rows]).long(),
-            advantages=torch.tensor([row["advantage"] for row in rows]),
-            groups=torch.zeros(len(rows), dtype=torch.long),
-            log_vocabulary=log_vocabulary,
-            rewards=torch.tensor([float(row["reward"]) for row in rows]),
-            completion_ids=_padded([[numbers[text] for text in row["tokens"]] for row in rows]).long(),
-            progress=step / max(1, config.steps),
-            seed=step,
-        )
-
-
-def _log_vocabulary(config):
-    if config.model not in WARM_STARTS:
-        known = ", ".join(WARM_STARTS)
-        raise ValueError(f"the model must be one of {known}, whose vocabularies are known. Got {config.model!r}.")
-    facts = json.loads((shipped_path(config.model, config.warm_start) / "config.json").read_text(encoding="utf-8"))
-    return math.log(facts["vocab_size"])
-
-
-def _padded(rows):
-    return torch.nn.utils.rnn.pad_sequence([torch.tensor(row, dtype=torch.float32) for row in rows], batch_first=True)
-
-
 def _counted(batch, values):
     """(n,) of (B, T) ``values``: those of tokens in rollouts with an advantage."""
     return values[batch.tokens & (batch.advantages != 0)[:, None]].cpu().numpy()
@@ -162,9 +113,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--alpha", type=float, default=0.5, help="strength of every rule that has one (0.5)")
     parser.add_argument("--out", default="runs/microscope", help="folder of the JSON file (runs/microscope)")
     options = parser.parse_args(arguments)
-    batches = list(logged(options.logs, options.scale))
+    found = logged.of_micro_models(options.logs)
+    batches = [group.batch for group in found if group.config.scale == options.scale]
     if not batches:
-        raise SystemExit(f"No completions.jsonl of scale {options.scale!r} below {options.logs}.")
+        raise SystemExit(f"No completions.jsonl of a micro model of scale {options.scale!r} below {options.logs}.")
     rows = replay(batches, replayable(batches, preset(options.scale, "grpo"), options.alpha))
     settings = {"scale": options.scale, "alpha": options.alpha, "groups": len(batches)}
     settings |= {"rollouts": sum(len(batch.advantages) for batch in batches)}

@@ -18,8 +18,8 @@ from sa_ah_lib.upstream.metrics import METRICS
 if TYPE_CHECKING:
     import torch
 
-    from sa_ah_lib.enter.replay import Replayed
     from sa_ah_lib.train.ask import Answer
+    from sa_ah_lib.train.logged import Group
 
 _RUN_NAMES = {"scale": "scale", "model": "model", "method": "method", "alpha": "α", "seed": "seed", "steps": "steps"}
 _ENTROPY, _WEIGHT = "213,94,0", "0,114,178"
@@ -134,18 +134,19 @@ def heat_map(run: Run) -> Html:
     return Html("".join(blocks) + _LEGEND)
 
 
-def replayed(group: "Replayed", weights: "torch.Tensor") -> Html:
+def replayed(group: "Group", weights: "torch.Tensor") -> Html:
     """A logged group under a rule that did not train it: its best and its worst rollout, token by token.
 
     Args:
-        group: an ``enter.replay.Replayed``. weights: (B, T) of the rule on ``group.batch``.
+        group: a ``train.logged.Group``. weights: (B, T) of the rule on ``group.batch``.
     """
-    advantages, lengths = group.batch.advantages.tolist(), [len(tokens) for tokens in group.tokens]
-    blocks = [f"<p>Step {group.step} of {html.escape(group.run_id)}</p>"]
+    advantages = group.batch.advantages.tolist()
+    blocks = [f"<p>Step {group.step} of {html.escape(group.config.run_id)}</p>"]
     for name, choose in (("success", max), ("failure", min)):
         i = choose(range(len(advantages)), key=advantages.__getitem__)
-        entropy, weight = (table[i].tolist()[: lengths[i]] for table in (group.batch.entropy, weights))
-        blocks.append(f"<p><b>{name}</b>, advantage {advantages[i]:.2f}</p>{_heat(group.tokens[i], entropy, weight)}")
+        tokens = group.rows[i]["tokens"]
+        entropy, weight = (table[i].tolist()[: len(tokens)] for table in (group.batch.entropy, weights))
+        blocks.append(f"<p><b>{name}</b>, advantage {advantages[i]:.2f}</p>{_heat(tokens, entropy, weight)}")
     return Html("".join(blocks) + _LEGEND)
 
 

@@ -14,6 +14,7 @@ from sa_ah_lib.config import preset
 from sa_ah_lib.enter import __main__ as command
 from sa_ah_lib.enter import replay, rule_file, runs
 from sa_ah_lib.rules import RULES
+from sa_ah_lib.train.runlog import read_jsonl
 
 LOGS = Path(__file__).parents[2] / "figures" / "logs"
 REPLAYED = replay.groups(LOGS, 20)
@@ -195,13 +196,13 @@ def test_logged_groups_are_what_was_trained_on():
     """Weights recomputed from the replayed batch are the ones that the run logged."""
     seen = 0
     for group in REPLAYED:
-        config = json.loads((next(LOGS.rglob(group.run_id)) / "config.json").read_text(encoding="utf-8"))
-        path = next(LOGS.rglob(group.run_id)) / "completions.jsonl"
-        logged = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        logged = [row["weights"] for row in logged if row["step"] == group.step and row["tokens"] in group.tokens]
-        found = RULES["cumulative"](group.batch, alpha=config["alpha"], scope=config["scope"])[group.batch.tokens]
-        assert torch.allclose(found, torch.tensor([w for row in logged for w in row]), atol=2e-4)
-        seen += len(found)
+        config, rows = group.config, read_jsonl(next(LOGS.rglob(group.config.run_id)) / "completions.jsonl")
+        texts = [row["tokens"] for row in group.rows]
+        logged = [row["weights"] for row in rows if row["step"] == group.step and row["tokens"] in texts]
+        found = RULES["cumulative"](group.batch, alpha=config.alpha, scope=config.scope)
+        assert torch.allclose(found[group.batch.tokens], torch.tensor([w for row in logged for w in row]), atol=2e-4)
+        assert torch.equal(group.weights[group.batch.tokens], torch.tensor([w for row in logged for w in row]))
+        seen += int(group.batch.mask.sum())
     assert seen > 1000
 
 

@@ -17,7 +17,9 @@ from sa_ah_lib import rulebook
 from sa_ah_lib.config import RunConfig, preset
 from sa_ah_lib.microscope import frozen, gradients, measures, replay, study
 from sa_ah_lib.rules import RULES, RolloutBatch
+from sa_ah_lib.train import logged
 from sa_ah_lib.train.data import Problem
+from sa_ah_lib.train.runlog import read_jsonl
 from sa_ah_lib.weighting import normalized_entropy
 
 ALPHA = 0.8
@@ -251,7 +253,7 @@ def rows_of(rows, by, **wanted):
 
 @pytest.fixture(scope="module")
 def replayed():
-    batches = list(replay.logged(LOGS, "micro-s"))
+    batches = [group.batch for group in logged.of_micro_models(LOGS) if group.config.scale == "micro-s"]
     arms = replay.replayable(batches, preset("micro-s", "grpo"), 4.0)
     return batches, replay.replay(batches, arms)
 
@@ -273,11 +275,10 @@ def test_a_replay_s_weights_are_the_logged_ones():
     """What training computed at the time, of the run that trained with that rule."""
     (path,) = LOGS.glob("micro-s-sa-ah-grpo-*")
     config = RunConfig.from_json(path / "config.json")
-    rows = [json.loads(line) for line in (path / "completions.jsonl").read_text(encoding="utf-8").splitlines()]
-    batches = list(replay._groups_of(path / "completions.jsonl", config, 5.0))
-    mine = replay.weights_of(batches, config)
-    logged = [weight for row in rows if row["advantage"] for weight in row["weights"]]
-    assert len(mine) > 100 and np.abs(mine - logged).max() < 1e-4 and mine.std() > 0.01
+    rows = read_jsonl(path / "completions.jsonl")
+    mine = replay.weights_of([group.batch for group in logged.groups(rows, config)], config)
+    wanted = [weight for row in rows if row["advantage"] for weight in row["weights"]]
+    assert len(mine) > 100 and np.abs(mine - wanted).max() < 1e-4 and mine.std() > 0.01
 
 
 def test_a_rule_s_profile_is_its_own(replayed):
@@ -308,5 +309,5 @@ def test_rules_that_cannot_act_on_logs_are_left_out(replayed):
 
 
 def test_the_replay_s_command_says_what_is_missing(tmp_path):
-    with pytest.raises(SystemExit, match="No completions.jsonl of scale 'micro-s'"):
+    with pytest.raises(SystemExit, match="No completions.jsonl of a micro model of scale 'micro-s'"):
         replay.main([str(tmp_path)])
