@@ -10,9 +10,8 @@ from sa_ah_lib.config import RunConfig
 from sa_ah_lib.rewards import total_reward
 from sa_ah_lib.rules import RolloutBatch
 from sa_ah_lib.train.data import Problem
-from sa_ah_lib.train.evaluation import generating
+from sa_ah_lib.train.evaluation import generating, rollouts
 from sa_ah_lib.train.prompts import encode_prompts
-from sa_ah_lib.upstream.decoding import PLAIN_SAMPLING, end_tokens, own_rules_off
 from sa_ah_lib.weighting import normalized_entropy
 
 PROMPTS_AT_ONCE = 16
@@ -46,14 +45,13 @@ def sample(
         config: num_generations, temperature, max_completion_tokens, entropy_top_k, reward_threshold are read.
         seed: of the rollouts.
     """
-    encoded, size, groups = encode_prompts(problems, tokenizer, config), config.num_generations, []
-    with generating(model), own_rules_off(model), torch.random.fork_rng(devices=_devices(model)):
+    encoded, groups = encode_prompts(problems, tokenizer, config), []
+    with generating(model), torch.random.fork_rng(devices=_devices(model)):
         torch.manual_seed(seed)
         for start in trange(0, len(problems), PROMPTS_AT_ONCE, disable=not progress, leave=False, desc="rollouts"):
             here = slice(start, start + PROMPTS_AT_ONCE)
-            completions = _completions(model, tokenizer, encoded[here], config)
-            for i, (problem, prompt) in enumerate(zip(problems[here], encoded[here], strict=True)):
-                rows = completions[i * size : (i + 1) * size]
+            drawn = rollouts(model, tokenizer, encoded[here], config, config.num_generations)
+            for problem, prompt, rows in zip(problems[here], encoded[here], drawn, strict=True):
                 groups.append(_group(model, tokenizer, problem, prompt, rows, config))
     return groups
 
@@ -75,19 +73,6 @@ def _scores(model, ids, prompt, temperature):
     # Rows are padded behind their ends only, which causal attention never looks at, so no mask is needed.
     hidden = model.get_decoder()(input_ids=ids).last_hidden_state[:, prompt - 1 : -1]  # (G, T, D)
     return (model.get_output_embeddings()(hidden).float() / temperature).log_softmax(-1)  # (G, T, V)
-
-
-def _completions(model, tokenizer, prompts, config):
-    rows = [prompt for prompt in prompts for _ in range(config.num_generations)]
-    padded = tokenizer.pad({"input_ids": rows}, padding_side="left", return_tensors="pt").to(model.device)
-    ends = end_tokens(model, tokenizer)
-    with torch.no_grad():
-        output = model.generate(
-            **padded, do_sample=True, temperature=config.temperature, **PLAIN_SAMPLING,
-            max_new_tokens=config.max_completion_tokens, pad_token_id=tokenizer.pad_token_id, eos_token_id=ends,
-        )  # fmt: skip
-    made = output[:, padded["input_ids"].shape[1] :].tolist()
-    return [next((row[: t + 1] for t, token in enumerate(row) if token in ends), row) for row in made]
 
 
 def _group(model, tokenizer, problem, prompt, completions, config):

@@ -10,7 +10,7 @@ import torch
 
 from sa_ah_lib.rewards import answers_match, extract_answer, gold_answer, reward_parts
 from sa_ah_lib.train.data import Problem
-from sa_ah_lib.train.evaluation import decode_greedily, generating
+from sa_ah_lib.train.evaluation import generate, generating
 from sa_ah_lib.train.prompts import encode_prompts
 from sa_ah_lib.upstream.decoding import end_tokens
 from sa_ah_lib.weighting import horizon_weights, normalized_entropy
@@ -84,9 +84,9 @@ def ask(run: Any, question: str = "", answer: str = "") -> Answer:
 @torch.inference_mode()
 def _answered(loaded, prompt, config):
     """(token ids, normalised entropy of each) of one greedy completion; the entropy is the policy's when it samples."""
-    made = decode_greedily(
+    made = generate(
         loaded.model, loaded.tokenizer, [prompt], config.max_completion_tokens,
-        output_logits=True, return_dict_in_generate=True,
+        do_sample=False, output_logits=True, return_dict_in_generate=True,
     )  # fmt: skip
     tokens = made.sequences[0, len(prompt) :].tolist()
     logits = torch.cat(made.logits).float() / config.temperature  # (tokens, V)

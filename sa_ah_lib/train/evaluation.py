@@ -1,6 +1,6 @@
 """Greedy Pass@1 (Section 4.4): one completion per problem, right when its extracted answer equals the gold one.
 
-``sample`` draws several completions of each, for Pass@k.
+``rollouts`` are sampled, as in training: for Pass@k, and for studies of a policy that stands still.
 """
 
 from collections.abc import Generator, Sequence
@@ -79,52 +79,44 @@ def _row(problem, index, step, tokens, tokenizer, truncated):
     }
 
 
-@torch.inference_mode()
 def greedy(model: Any, tokenizer: Any, prompts: list[list[int]], limit: int) -> list[list[int]]:
     """Greedy completions of token-id prompts: every token is the likeliest, whatever the model's own file asks for.
 
     Returns:
         A list of ids for each prompt, up to and with the first of its ``end_tokens``, 1 to ``limit`` of them.
     """
-    output, ends = decode_greedily(model, tokenizer, prompts, limit), end_tokens(model, tokenizer)
-    return [_until(tokens, ends) for tokens in output[:, max(map(len, prompts)) :].tolist()]
+    return _completions(model, tokenizer, prompts, limit, do_sample=False)
 
 
-def decode_greedily(model: Any, tokenizer: Any, prompts: list[list[int]], limit: int, **outputs: Any) -> Any:
-    """What ``generate`` returns of token-id prompts, padded on the left; ``outputs`` asks it for more than tokens."""
+def rollouts(
+    model: Any, tokenizer: Any, prompts: list[list[int]], config: RunConfig, count: int
+) -> list[list[list[int]]]:
+    """Completions of token-id prompts, drawn as in training: the run's temperature, no token ruled out or favoured.
+
+    Args:
+        config: a ``RunConfig``; temperature and max_completion_tokens are read. count: completions per prompt.
+
+    Returns:
+        ``count`` lists of ids for each prompt, each up to and with its end token. Torch's global generator draws them.
+    """
+    rules = {**PLAIN_SAMPLING, "do_sample": True, "temperature": config.temperature, "num_return_sequences": count}
+    drawn = _completions(model, tokenizer, prompts, config.max_completion_tokens, **rules)
+    return [drawn[start : start + count] for start in range(0, len(drawn), count)]
+
+
+def generate(model: Any, tokenizer: Any, prompts: list[list[int]], limit: int, **rules: Any) -> Any:
+    """What the model's own ``generate`` gives of token-id prompts, padded on the left, under ``rules`` alone."""
     padded = tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt").to(model.device)
-    fixed = {"do_sample": False, "pad_token_id": tokenizer.pad_token_id, "eos_token_id": end_tokens(model, tokenizer)}
+    fixed = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": end_tokens(model, tokenizer)}
     with own_rules_off(model):
-        return model.generate(**padded, max_new_tokens=limit, **fixed, **outputs)
+        return model.generate(**padded, max_new_tokens=limit, **fixed, **rules)
 
 
 @torch.inference_mode()
-def sample(loaded: Any, prompts: list[list[int]], config: RunConfig, count: int, seed: int) -> list[list[str]]:
-    """Completions of token-id prompts, drawn as rollouts are: the run's temperature, no token ruled out or favoured.
-
-    Args:
-        loaded: a ``models.Loaded``, in the mode in which it generates (see ``generating``).
-        config: a ``RunConfig``; temperature and max_completion_tokens are read.
-        count: completions per prompt. seed: of the draws; torch's own random state is left as it was.
-
-    Returns:
-        ``count`` texts for each prompt, in the order of ``prompts``.
-    """
-    model, tokenizer = loaded.model, loaded.tokenizer
-    ends = end_tokens(model, tokenizer)
-    padded = tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt").to(model.device)
-    rules = {**PLAIN_SAMPLING, "do_sample": True, "temperature": config.temperature, "num_return_sequences": count}
-    fixed = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": ends}
-    with own_rules_off(model), torch.random.fork_rng():
-        torch.manual_seed(seed)
-        made = model.generate(**padded, max_new_tokens=config.max_completion_tokens, **rules, **fixed)
-    completions = [_until(tokens, ends) for tokens in made[:, max(map(len, prompts)) :].tolist()]
-    texts = tokenizer.batch_decode(completions, skip_special_tokens=True)
-    return [texts[start : start + count] for start in range(0, len(texts), count)]
-
-
-def _until(tokens, ends):
-    return next((tokens[: place + 1] for place, token in enumerate(tokens) if token in ends), tokens)
+def _completions(model, tokenizer, prompts, limit, **rules):
+    output, ends = generate(model, tokenizer, prompts, limit, **rules), end_tokens(model, tokenizer)
+    made = output[:, max(map(len, prompts)) :].tolist()
+    return [next((row[: t + 1] for t, token in enumerate(row) if token in ends), row) for row in made]
 
 
 @contextmanager

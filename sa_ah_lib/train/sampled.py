@@ -13,13 +13,14 @@ from typing import Any
 
 from sa_ah_lib.train import models  # first: it imports unsloth, which patches what follows
 
+import torch
 from tqdm import tqdm
 
 from sa_ah_lib.config import RunConfig
 from sa_ah_lib.rewards import answers_match, extract_answer, gold_answer
 from sa_ah_lib.train import data, reuse, runlog
 from sa_ah_lib.train.data import Problem
-from sa_ah_lib.train.evaluation import generating, length_batches, sample
+from sa_ah_lib.train.evaluation import generating, length_batches, rollouts
 from sa_ah_lib.train.prompts import encode_prompts
 
 FILE = "samples.jsonl"
@@ -76,11 +77,13 @@ def _sample_missing(loaded, problems, config, samples, path, done, progress):
             missing = [index for index in batch if index not in done]
             if not missing:
                 continue
-            seed = (config.seed * 1_000_003 + number) % 2**63
-            texts = sample(loaded, [prompts[index] for index in batch], config, samples, seed)
-            for index, answers in zip(batch, texts, strict=True):
+            with torch.random.fork_rng():
+                torch.manual_seed((config.seed * 1_000_003 + number) % 2**63)
+                drawn = rollouts(loaded.model, loaded.tokenizer, [prompts[index] for index in batch], config, samples)
+            for index, answers in zip(batch, drawn, strict=True):
                 if index in missing:
-                    done[index] = _row(index, problems, answers, config)
+                    texts = loaded.tokenizer.batch_decode(answers, skip_special_tokens=True)
+                    done[index] = _row(index, problems, texts, config)
                     file.write(json.dumps(done[index]) + "\n")
             file.flush()
             bar.update(len(missing))

@@ -5,12 +5,13 @@ import json
 import pytest
 
 pytest.importorskip("unsloth")
+import torch
 
 from sa_ah_lib.analysis.measures import METRICS
 from sa_ah_lib.config import preset
 from sa_ah_lib.rewards import answers_match, extract_answer, gold_answer
 from sa_ah_lib.train import data, models, publish, runlog, sampled, training
-from sa_ah_lib.train.evaluation import generating, sample
+from sa_ah_lib.train.evaluation import generating, rollouts
 from sa_ah_lib.train.prompts import encode_prompts
 
 # Batches of two problems: 32 completions, 16 of each.
@@ -54,11 +55,14 @@ def test_samples_are_draws_of_the_trained_policy_at_temperature_1(run):
     loaded = models.load(run.config, run.directory / "adapter")
     problems = data.load(run.config).evaluation[:2]
     prompts = encode_prompts(problems, loaded.tokenizer, run.config)
+    found = []
     with generating(loaded.model):
-        texts = sample(loaded, prompts, run.config, 16, seed=1)
-        assert (
-            texts == sample(loaded, prompts, run.config, 16, seed=1) != sample(loaded, prompts, run.config, 16, seed=2)
-        )
+        for seed in (1, 1, 2):
+            torch.manual_seed(seed)
+            drawn = rollouts(loaded.model, loaded.tokenizer, prompts, run.config, 16)
+            found.append([loaded.tokenizer.batch_decode(rows, skip_special_tokens=True) for rows in drawn])
+    texts = found[0]
+    assert texts == found[1] != found[2]
     assert [len(answers) for answers in texts] == [16, 16] and all(len(set(answers)) > 4 for answers in texts)
     row = sampled._row(1, problems, texts[1], run.config)
     gold = gold_answer(problems[1].answer)
