@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from sa_ah_lib.analysis.results import Family, MissingData
 from sa_ah_lib.paper import judges, over_seeds
 from sa_ah_lib.paper.judges import NOT_SUPPORTED, SUPPORTED, UNDECIDABLE, Verdict
-from sa_ah_lib.paper.over_seeds import Finding
 from sa_ah_lib.train.run import Run
 
 
@@ -17,7 +16,7 @@ class Claim:
     text: str
     where: str
     by_paper: Verdict
-    by_measured: Finding
+    by_measured: Verdict
 
 
 def judge(large: Family, small: Family, results: Sequence[Run] = ()) -> list[Claim]:

@@ -18,13 +18,14 @@ SUPPORTED, NOT_SUPPORTED, UNDECIDABLE = "supported", "not supported", "undecidab
 
 
 class Verdict(NamedTuple):
-    """One of the three words, and the numbers it rests on."""
+    """A word, and the numbers it rests on."""
 
     word: str
     reason: str
 
 
 Judge = Callable[[Family], Verdict]
+"""From the runs of one source to one of the three words, and the numbers it rests on."""
 
 
 def compare(a: Run, step_a: int, b: Run, step_b: int) -> tuple[stats.Difference, str]:

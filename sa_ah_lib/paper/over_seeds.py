@@ -4,7 +4,7 @@ A claim is judged in every comparison of two seeds or more that has its methods:
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -12,34 +12,28 @@ from scipy import stats
 from sa_ah_lib.analysis import compared, seeds
 from sa_ah_lib.analysis.comparison import arm_of, by_family
 from sa_ah_lib.analysis.stats import second_half
+from sa_ah_lib.paper.judges import Verdict
 
 UNTESTED = "not run"
 LEVEL = 0.05
 
 
-class Finding(NamedTuple):
-    """A verdict word of ``seeds.VERDICTS``, or ``UNTESTED``, and the numbers it rests on."""
-
-    word: str
-    reason: str
+Judge = Callable[[list[Any]], Verdict]
+"""From the arms of one comparison to a word of ``seeds.VERDICTS``, or ``UNTESTED``, and the numbers it rests on."""
 
 
-Judge = Callable[[list[Any]], Finding]
-"""From the arms of one comparison to a ``Finding``."""
-
-
-def findings(results: Sequence[Any], judge: Judge) -> Finding:
+def findings(results: Sequence[Any], judge: Judge) -> Verdict:
     """The verdicts of every comparison among ``results``, and their numbers one after the other."""
     # Settings of one method are compared with its own GRPO elsewhere; here each strength is one comparison.
     families = {name: arms for name, arms in by_family(results).items() if not name.endswith("-settings")}
     found = {name: judge(arms) for name, arms in families.items()}
     found = {name: finding for name, finding in found.items() if finding.word != UNTESTED}
     if not found:
-        return Finding(UNTESTED, "no comparison over seeds has the runs that this claim is about")
+        return Verdict(UNTESTED, "no comparison over seeds has the runs that this claim is about")
     words = [finding.word for finding in found.values()]
     counted = [f"{word} ({words.count(word)} of {len(words)})" for word in dict.fromkeys(words)]
     told = "; ".join(f"{name}: {finding.word}, {finding.reason}" for name, finding in found.items())
-    return Finding(words[0] if len(set(words)) == 1 else ", ".join(counted), told)
+    return Verdict(words[0] if len(set(words)) == 1 else ", ".join(counted), told)
 
 
 def between(method: str, *others: str, metric: str = "pass_at_1") -> Judge:
@@ -48,18 +42,18 @@ def between(method: str, *others: str, metric: str = "pass_at_1") -> Judge:
     def judge(arms):
         first = arm_of(arms, method)
         if first is None or any(arm_of(arms, other) is None for other in others):
-            return Finding(UNTESTED, "")
+            return Verdict(UNTESTED, "")
         # As every table has them: corrected for all arms that are compared with the other method.
         found = [compared.against_reference(arms, metric, other)[first.label] for other in others]
         told = ", ".join(f"against {c.second} {compared.gain_text(c)}" for c in found)
-        return Finding(_weakest([seeds.verdict(c) for c in found]), f"{told}, {found[0].gain.count} runs")
+        return Verdict(_weakest([seeds.verdict(c) for c in found]), f"{told}, {found[0].gain.count} runs")
 
     return judge
 
 
-def unseen(arms: list[Any]) -> Finding:
+def unseen(arms: list[Any]) -> Verdict:
     """For a claim whose runs we did not repeat over seeds."""
-    return Finding(UNTESTED, "")
+    return Verdict(UNTESTED, "")
 
 
 def over_zero_shot(*methods: str) -> Judge:
@@ -91,7 +85,7 @@ def larger_late(method: str, than: str, key: str) -> Judge:
     def judge(arms):
         first, second = arm_of(arms, method), arm_of(arms, than)
         if first is None or second is None:
-            return Finding(UNTESTED, "")
+            return Verdict(UNTESTED, "")
         means = [{k: _late_mean(run, key) for k, run in arm.runs.items()} for arm in (first, second)]
         shared = [k for k in means[0] if means[0][k] and means[1].get(k)]
         gains = [float(np.log(means[0][k] / means[1][k])) for k in shared]
@@ -103,7 +97,7 @@ def larger_late(method: str, than: str, key: str) -> Judge:
 def _of_gains(gains, wanted, scale, what):
     """The weakest verdict over {label: gains per seed}; "better" where their mean is above 0 at the 5 % level."""
     if len(gains) < wanted or not all(gains.values()):
-        return Finding(UNTESTED, "")
+        return Verdict(UNTESTED, "")
     words, told = [], []
     for label, values in gains.items():
         mean, p_value = float(np.mean(values)), _sign_flip(values)
@@ -111,7 +105,7 @@ def _of_gains(gains, wanted, scale, what):
         words.append("undecided" if not decided else "better" if mean > 0 else "worse")
         shown = f"× {np.exp(mean):.2f}" if scale is None else f"{scale * mean:+.{1 if scale == 100 else 2}f}"
         told.append(f"{label} {shown} {what} over {len(values)} runs (sign-flip p = {p_value:.3g})")
-    return Finding(_weakest(words), ", ".join(told))
+    return Verdict(_weakest(words), ", ".join(told))
 
 
 def _sign_flip(values):
