@@ -6,7 +6,6 @@ scale and length together as ``SCALE-STEPSsteps.tar.xz``; ``analysis.loading.loa
 
 import argparse
 import functools
-import gzip
 import io
 import json
 import shutil
@@ -26,11 +25,8 @@ LIMIT = 40
 _unpacked: list[tempfile.TemporaryDirectory] = []  # they go when the process does
 
 
-def publish(directory: str | Path, target: str | Path, pack: bool = False) -> Path:
+def publish(directory: str | Path, target: str | Path) -> Path:
     """Copy a finished run's logs below ``target``: no adapter, only the first and the last sampled groups.
-
-    Args:
-        pack: write the JSON lines gzipped, a tenth of the size.
 
     Raises:
         ValueError: the run is not finished.
@@ -47,10 +43,8 @@ def publish(directory: str | Path, target: str | Path, pack: bool = False) -> Pa
     for name, rows in logs.items():
         if name == "samples" and not rows:
             continue
-        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode("utf-8")
-        # Without its date, so that equal logs are equal files.
-        path, content = (f"{name}.jsonl.gz", gzip.compress(text, mtime=0)) if pack else (f"{name}.jsonl", text)
-        (target / path).write_bytes(content)
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        (target / f"{name}.jsonl").write_bytes(text.encode("utf-8"))
     return target
 
 

@@ -85,8 +85,7 @@ def read_run(directory: str | Path) -> Run:
 
 def read_environment(directory: str | Path) -> dict[str, Any]:
     """environment.json of a run directory as a dict, {} where there is none."""
-    path = Path(directory) / "environment.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return _read_json(Path(directory) / "environment.json")
 
 
 def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
@@ -118,8 +117,7 @@ def is_finished(directory: str | Path) -> bool:
 
 def read_summary(directory: str | Path) -> dict[str, Any]:
     """What ``RunLog.finish`` wrote of a finished run (seconds, peak_memory in bytes, pass_at_1), else {}."""
-    path = Path(directory) / "finished.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return _read_json(Path(directory) / "finished.json")
 
 
 def set_aside(directory: str | Path) -> Path:
@@ -180,6 +178,10 @@ def _git_commit():
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def _read_json(path):
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def _read_config(path):

@@ -33,7 +33,7 @@ def test_a_run_is_sampled_once_and_an_interrupted_evaluation_goes_on(run, monkey
     assert 0 < sum(row["correct"] for row in rows) < 5 * 16
     read = runlog.read_run(run.directory)
     assert METRICS["pass_at_16"].read(read) == sum(row["correct"] > 0 for row in rows) / 5
-    assert (publish.publish(run.directory, tmp_path, pack=True) / "samples.jsonl.gz").is_file()
+    assert (publish.publish(run.directory, tmp_path) / "samples.jsonl").is_file()
     assert runlog.read_run(tmp_path / run.directory.name).samples == read.samples
     # Killed in the middle of a line, within a batch.
     lines = path.read_text().splitlines(keepends=True)
