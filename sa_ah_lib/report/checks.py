@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sa_ah_lib.analysis.table import html_table
 from sa_ah_lib.config import preset
-from sa_ah_lib.train import data
+from sa_ah_lib.train import data, disk
 from sa_ah_lib.upstream import machine, versions
 
 
@@ -154,9 +154,8 @@ def _model(config):
 
 
 def _disk(runs_dir):
-    Path(runs_dir).mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=runs_dir):
-        free = shutil.disk_usage(runs_dir).free
+    disk.check_writable(runs_dir)
+    free = shutil.disk_usage(runs_dir).free
     if free < 2e9:
         raise OSError(f"{free / 1e9:.1f} GB free")
     return f"{free / 1e9:.0f} GB free"

@@ -39,7 +39,8 @@ def save(directory: str | Path) -> Path:
     for start, names in (("The paper's tables", TABLES), ("The paper's figures and appendix", FIGURES), ("Ours", OURS)):
         sections = [part for name in names if (part := _section(directory, folders, name))]
         parts += [f"## {start}\n", *sections] if sections else []
-    parts += [*_preregistered(directory), *_board(directory), *_seeds(directory), *_microscope(directory)]
+    parts += [*_one_row(directory, "preregistered", "Settled before the runs")]
+    parts += [*_one_row(directory, "board", "The board of rules"), *_seeds(directory), *_microscope(directory)]
     path = directory / "README.md"
     path.write_text("\n".join(parts), encoding="utf-8")
     return path
@@ -95,20 +96,11 @@ def _cell(directory, folder, name, origin):
     return f"{picture}`{folder}/` {origin.partition(': ')[2]}<br>{links}"
 
 
-def _preregistered(directory):
-    """The comparisons that were settled before their runs: the pictures there are, and every table."""
-    paths = sorted(directory.glob("preregistered/*.md"))
-    pictured = [path.stem for path in sorted(directory.glob("preregistered/*.png"))]
-    cells = {name: _cell(directory, "preregistered", name, "") for name in (*pictured, *(path.stem for path in paths))}
-    return [f"## Settled before the runs\n\n{_table(list(cells), [list(cells.values())])}\n"] * bool(cells)
-
-
-def _board(directory):
-    """The board of rules: one picture, and a table for each scale."""
-    names = [path.stem for path in sorted(directory.glob("board/board-*.md"))]
-    pictured = ["board"] * any(directory.glob("board/board.png"))
-    cells = [_cell(directory, "board", name, "") for name in (*pictured, *names)]
-    return [f"## The board of rules\n\n{_table([*pictured, *names], [cells])}\n"] * bool(names)
+def _one_row(directory, folder, heading):
+    """A folder's pictures and tables beside each other, a picture and a table of one name together."""
+    found = [path.stem for ending in ("png", "md") for path in sorted(directory.glob(f"{folder}/*.{ending}"))]
+    cells = {name: _cell(directory, folder, name, "") for name in found}
+    return [f"## {heading}\n\n{_table(list(cells), [list(cells.values())])}\n"] * bool(cells)
 
 
 def _seeds(directory):
