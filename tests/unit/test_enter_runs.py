@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import gone, until
 
 from sa_ah_lib.config import preset
 from sa_ah_lib.enter import runs
@@ -31,30 +32,13 @@ def main(directory):
         sys.exit(130)
 
 
-def gone(pid):
-    """Whether a process has ended; one that nobody waited for is a zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
-
-
-def until(done, seconds=240):
-    """Wait for ``done()``; a hang is a failure, slowness is none."""
-    end = time.monotonic() + seconds
-    while not (found := done()):
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.1)
-    return found
-
-
 @pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="processes are read from /proc")
 @pytest.mark.parametrize(
     "signum,status", [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM), (signal.SIGKILL, -9)]
 )
 def test_no_run_outlives_its_entry(signum, status, tmp_path):
     """Ctrl-C waited for whole runs, one of them not begun; a killed entry trained on unseen and held their locks."""
-    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import {Path(__file__).stem} as made; "
+    code = f"import sys; sys.path[:] = {sys.path!r}; import {Path(__file__).stem} as made; "
     entry = subprocess.Popen([sys.executable, "-c", f"{code}made.main({str(tmp_path)!r})"])
     try:
         until(lambda: len(list(tmp_path.iterdir())) == 2 and all(p.read_text() for p in tmp_path.iterdir()))

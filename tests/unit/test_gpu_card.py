@@ -5,11 +5,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
 from families import PROBLEMS, write_run
+from processes import gone, until
 
 from sa_ah_lib.config import preset
 from sa_ah_lib.gpu_card import card, environment, measured, runner, verdicts
@@ -66,23 +65,8 @@ def test_a_stage_out_of_time_ends_with_all_that_it_started_and_keeps_what_it_fou
     runner.run(tmp_path, [late], 60, 60)
     found = runner.saved(tmp_path, late)
     assert found["state"] == LATE and found["result"] == {"text": "half"}
-    assert ends(int((tmp_path / "work" / "late" / "child").read_text()))
-
-
-def ends(pid):
-    """Whether a process ends now; a killed one may be a zombie for a moment."""
-    for _ in range(50):
-        if not alive(pid):
-            return True
-        time.sleep(0.1)
-    return False
-
-
-def alive(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().split(") ")[1][0] != "Z"
-    except FileNotFoundError:
-        return False
+    child = int((tmp_path / "work" / "late" / "child").read_text())
+    until(lambda: gone(child), seconds=30)
 
 
 STOPPED_COMMAND = """
@@ -102,12 +86,10 @@ def test_what_a_stopped_call_had_begun_ends_with_it_and_counts(signum, tmp_path)
     """It held the GPU on unseen, and its minutes were missing from the total of all calls."""
     command = subprocess.Popen([sys.executable, "-c", STOPPED_COMMAND, str(tmp_path)])
     begun = tmp_path / "work" / "environment" / "pid"
-    while not begun.is_symlink():
-        assert command.poll() is None
-        time.sleep(0.1)
+    until(begun.is_symlink, command)
     command.send_signal(signum)
     assert command.wait(120) != 0
-    assert ends(int(os.readlink(begun)))
+    until(lambda: gone(int(os.readlink(begun))), seconds=30)
     kept = json.loads((tmp_path / "environment.json").read_text())
     assert kept["state"] == STOPPED and kept["seconds"] > 0
     assert "| Machine | stopped |" in (tmp_path / "card" / "card.md").read_text().replace("  ", "")

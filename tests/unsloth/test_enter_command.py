@@ -5,13 +5,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("unsloth")
 psutil = pytest.importorskip("psutil")
+
+from processes import until
 
 from sa_ah_lib.train.runlog import read_jsonl
 
@@ -25,15 +26,6 @@ def rule_file(tmp_path):
     path = tmp_path / "my_rule.py"
     path.write_text(page.split("```python\n", 1)[1].split("```", 1)[0], encoding="utf-8")
     return path
-
-
-def until(done, seconds=240):
-    """Wait for ``done()``; a hang is a failure, slowness is none."""
-    end = time.monotonic() + seconds
-    while not (found := done()):
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.2)
-    return found
 
 
 def test_a_killed_entry_leaves_no_run_behind_and_goes_on(rule_file, tmp_path):

@@ -16,6 +16,8 @@ pytest.importorskip("rich")
 filelock = pytest.importorskip("filelock")
 yaml = pytest.importorskip("yaml")
 
+from processes import gone, until
+
 from sa_ah_lib.sweep import engine
 from sa_ah_lib.sweep.__main__ import main
 from sa_ah_lib.sweep.cell import LOCK_SECONDS
@@ -127,24 +129,6 @@ def start(grid, runs, *more):
     command = [sys.executable, "-m", "sa_ah_lib.sweep", str(grid), "--runs", str(runs), *more]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
-
-
-def until(condition, process=None):
-    """Wait for what must come; only a hang, or the end of ``process``, ends the wait early, as a failure."""
-    for _ in range(2400):
-        if condition():
-            return
-        if process and process.poll() is not None:
-            raise AssertionError(process.communicate()[0])
-        time.sleep(0.1)
-    raise AssertionError("waited four minutes in vain")
-
-
-def alive(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 # --- the grid file ---------------------------------------------------------------------------------------------------
@@ -351,7 +335,7 @@ def test_a_killed_sweep_leaves_no_process_and_goes_on_where_it_was(write, runs, 
     until(lambda: seeds(runs, "start") == [1, 2] and finished.is_finished(), process)
     process.kill()
     process.wait()
-    until(lambda: not any(alive(line[2]) for line in ledger(runs, "start")) and not interrupted.is_locked())
+    until(lambda: all(gone(line[2]) for line in ledger(runs, "start")) and not interrupted.is_locked())
     assert standing(interrupted) == "to run, interrupted"
     (runs / "go").touch()
     assert run(path) == 0
@@ -366,7 +350,7 @@ def test_a_stopped_sweep_ends_its_cells_and_says_how_to_go_on(write, runs, clust
     process.terminate()
     said = process.communicate()[0]
     assert process.returncode == 130 and "the same command goes on" in said, said
-    until(lambda: not alive(ledger(runs, "start")[0][2]))
+    until(lambda: gone(ledger(runs, "start")[0][2]))
     assert seeds(runs, "start") == [1]
 
 
