@@ -7,7 +7,7 @@ Needs no torch.
 
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,12 +19,11 @@ from sa_ah_lib.analysis.comparison import Arm
 from sa_ah_lib.analysis.crossed import RNG_SEED, Key, degrees_of_freedom, standard_error
 from sa_ah_lib.analysis.measures import METRICS
 from sa_ah_lib.analysis.rounding import ESTIMATED, rounded_to
+from sa_ah_lib.analysis.sign_flip import sign_flip_p
 
 RESAMPLES = 2000
 MIN_SEEDS = 6
 """Fewer pairs decide nothing here: no sign-flip test of less than six can reach p < 0.05."""
-SIGN_FLIPS = 2**13
-"""The sign-flip test is exact where its pairs have no more sign patterns than these, and drawn at random beyond."""
 LEVEL = 0.05
 
 VERDICTS = ("better", "worse", "equivalent", "undecided")
@@ -90,6 +89,9 @@ def compare_all(pairs: Iterable[tuple[Arm, Arm]], metric: str) -> list[Compariso
 
     Args:
         pairs: (first, second) arms. metric: a key of ``METRICS``.
+
+    Raises:
+        ValueError: the two runs of a pair were made on other problems.
     """
     found = [_compare(first, second, metric) for first, second in pairs]
     tested = [comparison for comparison in found if not math.isnan(comparison.p_value)]
@@ -102,22 +104,34 @@ def compare_all(pairs: Iterable[tuple[Arm, Arm]], metric: str) -> list[Compariso
 def _compare(first, second, metric):
     rule, sides = METRICS[metric], [scores(arm, metric) for arm in (first, second)]
     shared = sorted(sides[0].keys() & sides[1].keys())
+    _check_problems(first, second, shared)
     values = [np.array([side[key] for key in shared]) for side in sides]
     gains = rule.gain(*values) if shared else np.array([])
     named = dict(zip(shared, gains.tolist(), strict=True))
     mean = float(gains.mean()) if len(gains) else math.nan
     low = high = p_value = math.nan
     if len(gains) > 1:
-        flips = {"permutation_type": "samples", "n_resamples": SIGN_FLIPS, "rng": RNG_SEED}
-        p_value = stats.permutation_test((gains,), np.mean, **flips).pvalue
-        reach = stats.t.ppf(1 - LEVEL / 2, degrees_of_freedom(shared)) * _error(first, second, rule, named)
-        low, high = mean - reach, mean + reach
+        p_value = sign_flip_p(gains)
+        low, high = student(named, _error(first, second, rule, named))
     sign = 1 if rule.larger_is_better else -1
     strata = [_strata({key: sign * side[key] for key in shared}) for side in sides]
     improvement = _estimate([*strata[0], *strata[1]], _superiority)
     gain = Estimate(mean, float(low), float(high), len(gains))
     censored = sum(rule.censored(arm.runs[key]) for arm in (first, second) for key in shared)
     return Comparison(first.label, second.label, metric, named, gain, float(p_value), math.nan, improvement, censored)
+
+
+def _check_problems(first, second, keys):
+    """Raise ValueError where the runs of a pair say that they saw other problems: their gain would be of both."""
+    for key in keys:
+        data = [arm.runs[key].environment.get("data", {}) for arm in (first, second)]
+        hashes = {record["sha256"] for record in data if record.get("sha256")}
+        if len(hashes) > 1:
+            raise ValueError(
+                f"a pair must be made on the same problems. {first.label} and {second.label} ({key[0]}, warm start "
+                f"{key[1]}, seed {key[2]}) have problems with SHA-256 {' and '.join(h[:12] for h in sorted(hashes))}; "
+                "leave one's logs out and train it on the other's problems."
+            )
 
 
 def _error(first, second, rule, gains):
@@ -127,9 +141,26 @@ def _error(first, second, rule, gains):
     starts = {key[:2] for key in gains}
     if len(lengths) == len(starts) and all(length for _, length in lengths):
         return standard_error({key: rule.gain(sides[0][key], sides[1][key]) for key in gains})
+    return error_of_pairs(gains)
+
+
+def error_of_pairs(gains: Mapping[Key, float]) -> float:
+    """Standard error of the mean of paired gains of which nothing else is known: of seeds, and warm starts if several.
+
+    Args:
+        gains: {(scale, warm start, seed): gain}, two or more.
+    """
+    starts = {key[:2] for key in gains}
     if len(starts) == len({scale for scale, _ in starts}):
-        return stats.sem(list(gains.values()))
+        return float(stats.sem(list(gains.values())))
     return standard_error({key: np.array([gain]) for key, gain in gains.items()})
+
+
+def student(gains: Mapping[Key, float], error: float) -> tuple[float, float]:
+    """Student's 95 % interval of the mean gain, (low, high); for its degrees of freedom see ``compare_all``."""
+    mean = float(np.mean(list(gains.values())))
+    reach = float(stats.t.ppf(1 - LEVEL / 2, degrees_of_freedom(gains))) * error
+    return mean - reach, mean + reach
 
 
 def _size(values):

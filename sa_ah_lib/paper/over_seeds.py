@@ -3,6 +3,7 @@
 A claim is judged in every comparison of two seeds or more that has its methods: one per model, length and alpha.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,11 +12,11 @@ from scipy import stats
 
 from sa_ah_lib.analysis import compared, seeds
 from sa_ah_lib.analysis.comparison import arm_of, by_family
+from sa_ah_lib.analysis.sign_flip import sign_flip_p
 from sa_ah_lib.analysis.stats import second_half
 from sa_ah_lib.paper.judges import Verdict
 
 UNTESTED = "not run"
-LEVEL = 0.05
 
 
 Judge = Callable[[list[Any]], Verdict]
@@ -61,7 +62,7 @@ def over_zero_shot(*methods: str) -> Judge:
 
     def judge(arms):
         chosen = [arm for name in methods if (arm := arm_of(arms, name)) is not None]
-        gains = {arm.label: [run.final[0] / run.final[1] - run.base for run in _based(arm)] for arm in chosen}
+        gains = {arm.label: {k: run.final[0] / run.final[1] - run.base for k, run in _based(arm)} for arm in chosen}
         return _of_gains(gains, len(methods), 100, "points over zero-shot")
 
     return judge
@@ -72,8 +73,8 @@ def rising(method: str, key: str, sign: int, where: str = "") -> Judge:
 
     def judge(arms):
         arm = arm_of(arms, method)
-        slopes = [_slope(run, key, where) for run in arm.runs.values()] if arm is not None else []
-        slopes = [sign * slope for slope in slopes if slope is not None]
+        found = {k: _slope(run, key, where) for k, run in arm.runs.items()} if arm is not None else {}
+        slopes = {k: sign * slope for k, slope in found.items() if slope is not None}
         return _of_gains({arm.label: slopes} if slopes else {}, 1, sign, "mean Spearman with the step")
 
     return judge
@@ -88,31 +89,35 @@ def larger_late(method: str, than: str, key: str) -> Judge:
             return Verdict(UNTESTED, "")
         means = [{k: _late_mean(run, key) for k, run in arm.runs.items()} for arm in (first, second)]
         shared = [k for k in means[0] if means[0][k] and means[1].get(k)]
-        gains = [float(np.log(means[0][k] / means[1][k])) for k in shared]
+        gains = {k: float(np.log(means[0][k] / means[1][k])) for k in shared}
         return _of_gains({f"{first.label} / {second.label}": gains} if gains else {}, 1, None, "mean ratio")
 
     return judge
 
 
 def _of_gains(gains, wanted, scale, what):
-    """The weakest verdict over {label: gains per seed}; "better" where their mean is above 0 at the 5 % level."""
+    """The weakest verdict over {label: {key: gain}}; "better" or "worse" as in ``seeds``: the interval and the test."""
     if len(gains) < wanted or not all(gains.values()):
         return Verdict(UNTESTED, "")
     words, told = [], []
-    for label, values in gains.items():
-        mean, p_value = float(np.mean(values)), _sign_flip(values)
-        decided = len(values) >= seeds.MIN_SEEDS and p_value < LEVEL
+    for label, named in gains.items():
+        mean, p_value, (low, high) = float(np.mean(list(named.values()))), 1.0, (-math.inf, math.inf)
+        if len(named) > 1:
+            p_value = sign_flip_p(list(named.values()))
+            low, high = seeds.student(named, seeds.error_of_pairs(named))
+        decided = len(named) >= seeds.MIN_SEEDS and p_value < seeds.LEVEL and not low <= 0 <= high
         words.append("undecided" if not decided else "better" if mean > 0 else "worse")
-        shown = f"× {np.exp(mean):.2f}" if scale is None else f"{scale * mean:+.{1 if scale == 100 else 2}f}"
-        told.append(f"{label} {shown} {what} over {len(values)} runs (sign-flip p = {p_value:.3g})")
+        shown = _shown(mean, *((high, low) if scale == -1 else (low, high)), scale)
+        told.append(f"{label} {shown} {what} over {len(named)} runs (sign-flip p = {p_value:.3g})")
     return Verdict(_weakest(words), ", ".join(told))
 
 
-def _sign_flip(values):
-    if len(values) < 2:
-        return 1.0
-    flips = {"permutation_type": "samples", "n_resamples": seeds.SIGN_FLIPS, "rng": np.random.default_rng(123)}
-    return float(stats.permutation_test((np.asarray(values),), np.mean, **flips).pvalue)
+def _shown(mean, low, high, scale):
+    """A mean and its bounds as a ratio (``scale`` None: they are logarithms), in points (100), or as they are."""
+    if scale is None:
+        return f"× {np.exp(mean):.2f} [{np.exp(low):.2f}, {np.exp(high):.2f}]"
+    form = "+.1f" if scale == 100 else "+.2f"
+    return f"{scale * mean:{form}} [{scale * low:{form}}, {scale * high:{form}}]"
 
 
 def _weakest(words):
@@ -121,7 +126,7 @@ def _weakest(words):
 
 
 def _based(arm):
-    return [run for run in arm.runs.values() if run.base is not None and run.pass_at_1]
+    return [(key, run) for key, run in arm.runs.items() if run.base is not None and run.pass_at_1]
 
 
 def _slope(run, key, where):

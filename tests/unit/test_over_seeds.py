@@ -98,3 +98,19 @@ def test_several_comparisons_are_counted():
     said = over_seeds.findings(results, over_seeds.between("sa-ah-grpo", "grpo"))
     assert said.word == "better (1 of 2), worse (1 of 2)"
     assert "micro-s-60steps-a0.5: better" in said.reason and "micro-s-60steps-a4: worse" in said.reason
+
+
+def test_a_gain_over_zero_shot_needs_the_interval_over_warm_starts_too():
+    """Ten gains of one sign, p = 0.002; but one warm start gains much and four little, which chance can do."""
+    gains = {"alike": [0.1] * 5, "apart": [0.4, 0.02, 0.02, 0.02, 0.02]}
+    words = {}
+    for name, by_start in gains.items():
+        made = [
+            result("grpo", [0.5], total=1000, base=0.5, seed=9, steps=40, scale="micro-legs"),
+            *(result("sa-ah-grpo", [0.5 + gain], total=1000, base=0.5, seed=seed, warm_start=start, steps=40,
+                     scale="micro-legs") for start, gain in enumerate(by_start) for seed in (1, 2)),
+        ]  # fmt: skip
+        said = over_seeds.over_zero_shot("sa-ah-grpo")(comparison.arms(made))
+        assert "p = 0.00195" in said.reason
+        words[name] = said.word
+    assert words == {"alike": "better", "apart": "undecided"}

@@ -1,6 +1,7 @@
 """Comparisons over seeds: which runs are compared, the estimates against other libraries, and what is concluded."""
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +12,7 @@ pytest.importorskip("scipy")
 from made_runs import family, made_run
 from scipy import stats
 
-from sa_ah_lib.analysis import answer, comparison, crossed, seeds
+from sa_ah_lib.analysis import answer, comparison, crossed, seeds, sign_flip
 from sa_ah_lib.analysis.compared import Compared, against_reference
 from sa_ah_lib.config import CONTROLS, METHODS, preset
 
@@ -317,6 +318,36 @@ def test_the_sign_flip_test_is_exact_up_to_thirteen_pairs():
     sums = np.array([[1 - 2 * (n >> k & 1) for k in range(13)] for n in range(2**13)]) @ points
     assert found.p_value == pytest.approx(np.mean(np.abs(sums) >= sum(points)), rel=1e-9)
     assert found.p_value * 2**13 == pytest.approx(round(found.p_value * 2**13), abs=1e-4) and found.p_value < 0.005
+
+
+@pytest.mark.parametrize("problems", [500, 1319])
+def test_sign_patterns_that_tie_are_counted_whatever_the_order_of_a_sum(problems):
+    """Sums of 0.002 are equal on paper and not in floating point; p must be that of the counts of right answers."""
+    rng = np.random.default_rng(8)
+    for _ in range(20):
+        counts = rng.integers(-3, 5, 9)
+        rates = [200 / problems + counts / problems, np.full(9, 200 / problems)]
+        sums = np.array([[1 - 2 * (n >> k & 1) for k in range(9)] for n in range(2**9)]) @ counts
+        whole = np.mean(np.abs(sums) >= abs(counts.sum()))
+        assert sign_flip.sign_flip_p(rates[0] - rates[1]) == pytest.approx(whole, rel=1e-12)
+
+
+def test_beyond_thirteen_pairs_signs_are_drawn_and_never_give_zero():
+    assert sign_flip.sign_flip_p(np.arange(1, 31) / 100) == pytest.approx(2 / (2**13 + 1))
+    assert sign_flip.sign_flip_p([0.01, -0.01] * 8) == 1
+
+
+def test_a_pair_on_other_problems_is_refused():
+    """Another version of reasoning-gym makes other problems of one configuration; a gain over both means nothing."""
+
+    def arm(method, sha):
+        environment = {"data": {"source": "made up", "sha256": sha}}
+        return comparison.arms([replace(run, environment=environment) for run in family(method, EIGHT)])[0]
+
+    grpo, same, other = arm("grpo", "a" * 64), arm("sa-ah-grpo", "a" * 64), arm("sa-ah-grpo", "b" * 64)
+    assert seeds.compare(same, grpo, "pass_at_1").gain.count == 8
+    with pytest.raises(ValueError, match="the same problems.*warm start 0, seed 0.*aaaaaaaaaaaa and bbbbbbbbbbbb"):
+        seeds.compare(other, grpo, "pass_at_1")
 
 
 # --- several warm starts ---------------------------------------------------------------------------------------------
