@@ -74,12 +74,25 @@ def load(*directories: str | Path, foreign: Iterable[Mapping[str, Any]] = ()) ->
             results += _guarded(lambda d: _from_run_directory(d, messages), run_directory, messages)
     for entry in foreign:
         results += _guarded(lambda e: [_from_foreign(dict(e), messages)], entry, messages)
-    return Found(results, messages)
+    return Found(_each_once(results, messages), messages)
 
 
 def family(runs: Iterable[Run]) -> Family:
     """Runs of one family, as a ``results.Family``."""
     return Family(tuple(runs))
+
+
+def _each_once(results, messages):
+    """Of runs of one configuration on the same problems the one that was read last; the others become a message."""
+    kept = {}
+    for run in results:
+        key = (run.config, run.origin.get("data_sha256"))
+        known = kept.get(key, run)
+        if known is not run and (known.directory is None or known.directory != run.directory):
+            used, other = (one.directory or one.environment.get("started") for one in (run, known))
+            messages.append(f"{run.config.run_id} was found twice: {used} is used, {other} left out")
+        kept[key] = run
+    return list(kept.values())
 
 
 def _run_directories(directory, messages):
@@ -112,6 +125,10 @@ def _from_run_directory(directory, messages):
     if not run.finished:
         messages.append(f"left out {directory}: the run is not finished (no finished.json)")
         return []
+    for step, (_, answered) in run.evaluations.items():
+        if answered != run.config.eval_examples:
+            where, asked = f"{directory / 'eval.jsonl'}, step {step}", run.config.eval_examples
+            messages.append(f"{where}: expected {asked} answers. Got {answered}; Pass@1 is of these.")
     rollouts = _rollouts(run.completions, directory / "completions.jsonl", messages)
     return [replace(run, completions=rollouts)]
 

@@ -59,6 +59,8 @@ class RunLog:
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Mark the run complete; ``is_finished`` looks for this file, written last."""
+        # Else a machine that loses power keeps the mark, which is synced, and not the last lines.
+        self.sync()
         self.close()
         write_json(self.directory / "finished.json", _finite(summary))
 

@@ -72,7 +72,8 @@ def test_a_half_written_last_line_is_dropped_and_named(tmp_path, run, name):
     whole = lines(run, name)
     rewrite(run, name, whole[:-1] + [whole[-1][:20]], end="")
     found = loading.load(tmp_path)
-    (message,) = found.messages
+    *lost, message = found.messages
+    assert [f"Got {PROBLEMS - 1}; Pass@1 is of these" in said for said in lost] == [True] * (name == "eval")
     assert f"{name}.jsonl, line {len(whole)}: torn last line dropped" in message and str(run.directory) in message
     result = only(found)
     assert (len(result.train), sum(map(len, result.answers.values())), len(result.completions)) == tuple(
@@ -148,7 +149,8 @@ def test_an_answer_without_its_place_is_named(tmp_path, run, values):
     whole = lines(run, "eval")
     rewrite(run, "eval", [changed(whole[0], **values), *whole[1:]])
     found = loading.load(tmp_path)
-    (message,) = found.messages
+    lost, message = found.messages
+    assert lost.endswith(f"step 0: expected {PROBLEMS} answers. Got {PROBLEMS - 1}; Pass@1 is of these.")
     assert "eval.jsonl, line 1: expected step, problem and correct. Got" in message
     assert len(only(found).answers[0]) == PROBLEMS - 1
 
@@ -471,3 +473,27 @@ def test_runs_on_other_problems_are_no_family(tmp_path):
     assert [sorted(f.methods) for f in found.families] == [["grpo", "sa-ah-grpo"], ["ah-grpo"]]
     config = preset("micro-s", "grpo", steps=30, eval_examples=8)
     assert sorted(found.peers(config).methods) == ["grpo", "sa-ah-grpo"]
+
+
+def test_a_run_in_two_directories_is_used_once_and_said(tmp_path):
+    """Tables over seeds took the last and tables of one seed the first, and nobody was told."""
+    for name, seed in (("published", 0), ("own", 1)):
+        write_run(tmp_path / name, GRPO, seed=seed)
+    found = loading.load(tmp_path / "published", tmp_path / "own")
+    assert only(found).directory.parent.name == "own"
+    published, own = (tmp_path / name / GRPO.run_id for name in ("published", "own"))
+    assert found.messages == [f"{GRPO.run_id} was found twice: {own} is used, {published} left out"]
+    again = loading.load(tmp_path / "own", tmp_path / "own")
+    assert only(again) and again.messages == []
+
+
+def test_lost_answers_are_said(tmp_path, run):
+    """Pass@1 of fewer problems looks like any other."""
+    kept = [line for line in lines(run, "eval") if json.loads(line)["step"] != 60 or json.loads(line)["problem"] > 2]
+    rewrite(run, "eval", kept)
+    found = loading.load(tmp_path)
+    assert only(found).pass_at_1[60][1] == PROBLEMS - 3
+    (message,) = found.messages
+    assert message.endswith(
+        f"eval.jsonl, step 60: expected {PROBLEMS} answers. Got {PROBLEMS - 3}; Pass@1 is of these."
+    )

@@ -3,6 +3,7 @@
 import gzip
 import json
 import math
+import os
 import platform
 import subprocess
 import sys
@@ -293,3 +294,20 @@ def test_packed_logs_are_read_as_plain_ones(directory, tmp_path):
     assert (packed.train, packed.eval, packed.completions) == (plain.train, plain.eval, plain.completions)
     again = runlog.read_run(publish.publish(packed.directory, tmp_path / "again"))
     assert again.eval == plain.eval and (again.directory / "eval.jsonl").exists()
+
+
+def test_every_line_is_on_the_disk_before_the_mark_of_the_end(tmp_path, monkeypatch):
+    """A finished run is never looked at again, so lines that a power failure took would be missing for good."""
+    log, synced, real = runlog.RunLog(tmp_path / "run", CONFIG, {}), [], os.fsync
+    numbers = {file.fileno() for file in log._files.values()}
+    log.write("eval", evaluation(180, [True])[0])
+
+    def fsync(number):
+        synced.append((number, (tmp_path / "run" / "finished.json").exists()))
+        real(number)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    log.finish({"seconds": 1.0})
+    assert {number for number, _ in synced[:3]} == numbers
+    assert len(synced) == 4 and not any(finished for _, finished in synced)
+    assert runlog.is_finished(tmp_path / "run") and len(runlog.read_run(tmp_path / "run").eval) == 1
