@@ -138,6 +138,10 @@ def group_normalized(
 
     Returns:
         (B, T) float32, 0 on padding.
+
+    Raises:
+        ValueError: other shapes, an unknown denominator, or weights whose sum, which "group" and "batch" divide by, is
+            below 0: the loss would change its sign.
     """
     _check_pair("weights", weights, mask)
     check_name("denominator", denominator, DENOMINATORS)
@@ -185,4 +189,9 @@ def _check_pair(name, values, mask):
 
 
 def _positive(total):
+    if (total < 0).any():
+        raise ValueError(
+            "weights must not add up to less than 0 where the loss is divided by their sum. "
+            f"Got {total.min().item():.4g}; use denominator 'tokens' or 'sequence' for signed weights."
+        )
     return torch.where(total > 0, total, 1.0)

@@ -13,6 +13,7 @@ from sa_ah_lib import rulebook
 from sa_ah_lib.analysis import comparison
 from sa_ah_lib.analysis.compared import Compared, against_reference, evidence
 from sa_ah_lib.analysis.comparison import Arm
+from sa_ah_lib.analysis.measures import HALF, LEVELS
 from sa_ah_lib.analysis.seeds import METRICS, Comparison, interquartile_mean
 from sa_ah_lib.analysis.table import DASH, Table
 from sa_ah_lib.config import CONTROLS, METHOD_LABELS, METHODS, RunConfig, preset
@@ -170,7 +171,7 @@ def table(found: list[Row], scale: str) -> Table:
     header += ["gain over the line [95%]", "verdict, line"]
     lines = [[*_names(row), *_measured(row), *_evidence(row)] for row in found]
     told = comparison.caption(arms) if arms else f"measured: {scale}, no run of it was found"
-    return Table(f"board-{scale}", f"Token-weight rules against GRPO, {told}", header, lines, _notes(found))
+    return Table(f"board-{scale}", f"Token-weight rules against GRPO, {told}", header, lines, _notes(found, scale))
 
 
 def _names(row):
@@ -196,14 +197,16 @@ def _evidence(row):
     return [gain, str(found.gain.count), *decided, area, over_line, line]
 
 
-def _notes(found):
+def _notes(found, scale):
     best = next((row.line.second for row in found if row.line), None)
-    ran = sum(bool(row.arm.runs) for row in found)
+    ran, share = sum(bool(row.arm.runs) for row in found), LEVELS.get(scale, HALF)
     left = "; ".join(f"{rulebook.get(name).label}: {reason}" for name, reason in LEFT_OUT.items())
     notes = [
         f"Interquartile means. {'; '.join(f'{METRICS[name].short}: {METRICS[name].label}' for name in MEASURES)}. The "
-        "level is half of the way from Pass@1 before training to 1; a run that ends below it counts as its last step."
+        f"level is {'half' if share == HALF else f'{share:.0%}'} of the way from Pass@1 before training to 1; a run "
+        "that ends below it counts as its last step."
     ]
+    notes.append("Comparisons that docs/preregistration.md does not name are exploratory.")
     notes += [f"{ran} of {len(found)} rows were run. A row's n is its pairs with GRPO: one warm start and one seed."]
     if best:
         notes.append(f"The line to beat is {best}, the GRPO with the highest mean Pass@1 of those run on all pairs.")

@@ -34,7 +34,7 @@ class RunConfig:
         0, "Which warm start of a micro model; each has problems of its own.", least=0, below=2**32
     )
     load_in_4bit: bool = setting(False, "Whether the frozen weights are held in 4 bits.")
-    fast_inference: bool = setting(False, "Whether vLLM generates rollouts and evaluations.")
+    fast_inference: bool = setting(False, "Whether vLLM generates rollouts; evaluations never use it.")
     lora_rank: int = setting(16, "Rank of the adapter.", least=1)
     lora_alpha: int = setting(32, "Scale of the adapter, which is multiplied by lora_alpha / lora_rank.", least=1)
     lora_dropout: float = setting(0.05, "Share of the adapter's inputs dropped in training.", least=0, below=1)

@@ -290,6 +290,15 @@ def test_empty_rows_groups_and_masks_give_zero_and_stay_finite(denominator):
     assert torch.equal(empty, torch.zeros(4, 3))
 
 
+@pytest.mark.parametrize("denominator", ["group", "batch"])
+def test_weights_that_add_up_to_less_than_0_are_no_denominator(denominator):
+    """Such a loss was divided by 1 in place of the sum, and was many times too large."""
+    weights, mask = torch.tensor([[-1.0, 0.5], [1.0, 1.0]]), torch.ones(2, 2)
+    with pytest.raises(ValueError, match="add up to less than 0.*-.*'tokens' or 'sequence'"):
+        group_normalized(weights if denominator == "group" else -weights, mask, torch.tensor([0, 1]), denominator)
+    assert torch.equal(group_normalized(weights, mask, torch.tensor([0, 1]), "tokens"), weights)
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from(DENOMINATORS))
 def test_row_order_and_group_numbers_do_not_matter(seed, denominator):

@@ -174,3 +174,10 @@ def test_the_files_of_a_board(rows, tmp_path):
     assert all(path.stat().st_size > 500 for path in paths)
     width = plt.imread(tmp_path / "board.png").shape[1] / 300
     assert np.isclose(width, WIDTHS["single"], atol=0.02)
+
+
+@pytest.mark.parametrize("scale,share", [("micro-legs", "half"), ("micro-s", "25%")])
+def test_the_note_names_the_level_of_the_scale(scale, share):
+    """A rule can be entered on any scale, and the level is not the same on each."""
+    notes = board.table(board.rows([], scale), scale).notes
+    assert f"The level is {share} of the way" in notes[0]
