@@ -39,8 +39,9 @@ def _about(arm, compared):
     told = {metric: compared.against[metric] for metric in TOLD if metric in compared.metrics}
     verdicts = {metric: verdict(against[arm.label]) for metric, against in told.items()}
     sentences = [_help(against[arm.label]) for against in told.values()]
-    alike = lambda other: (other.config.method, other.config.rule) == (arm.config.method, arm.config.rule)  # noqa: E731
-    settings, controls = [other for other in compared.arms if alike(other)], _controls_of(arm, compared.arms)
+    own = arm.config.method, arm.config.rule
+    settings = [other for other in compared.arms if (other.config.method, other.config.rule) == own]
+    controls = _controls_of(arm, compared.arms)
     for metric, against in told.items() if len(settings) > 1 else ():
         sentences.append(_over_settings([against[other.label] for other in settings], metric))
     if not controls:
@@ -57,8 +58,9 @@ def _about(arm, compared):
 
 def _controls_of(arm, arms):
     """Arms that discount the same rollouts as much by another rule; and the mirror of SA-AH-GRPO."""
-    same = lambda other: (other.config.scope, other.config.alpha) == (arm.config.scope, arm.config.alpha)  # noqa: E731
-    controls = [other for other in arms if other.config.rule != "cumulative" and same(other)]
+    own = arm.config.scope, arm.config.alpha
+    others = [other for other in arms if other.config.rule != "cumulative"]
+    controls = [other for other in others if (other.config.scope, other.config.alpha) == own]
     mirrored = arm.config.method == "sa-ah-grpo"
     return controls + [other for other in arms if mirrored and other.config.method == "control-mirror"]
 
@@ -128,7 +130,10 @@ def _against_controls(found, metric):
 def _by_verdict(found, words, second=False):
     """ "WORD a (gain), b (gain); WORD c (gain)" of comparisons, by what they decide."""
     groups = {word: [c for c in found if verdict(c) == word] for word in VERDICTS}
-    named = lambda c: f"{c.second if second else c.first} ({gain_text(c)})"  # noqa: E731
+
+    def named(c):
+        return f"{c.second if second else c.first} ({gain_text(c)})"
+
     return "; ".join(f"{words[word]} {', '.join(map(named, group))}" for word, group in groups.items() if group)
 
 

@@ -44,9 +44,12 @@ def expand(
         vary: {field: values}; each value is one more arm of each method in ``varied``, one field changed at a time.
         warm_starts: each is run with every seed; None is ``base``'s own.
     """
-    strength = lambda method: alpha if METHODS.get(method, {}).get("alpha") else None  # noqa: E731
-    arms = [base.sibling(method, strength(method)).replace(steps=base.steps) for method in methods]
-    plain = [base.sibling(method, strength(method)).replace(steps=base.steps) for method in varied]
+
+    def of_length(method):
+        strength = alpha if METHODS.get(method, {}).get("alpha") else None
+        return base.sibling(method, strength).replace(steps=base.steps)
+
+    arms, plain = list(map(of_length, methods)), list(map(of_length, varied))
     changes = [{field: value} for field, values in (vary or {}).items() for value in values]
     arms += [arm.replace(**change) for change in changes for arm in plain]
     pairs = itertools.product(dict.fromkeys(warm_starts or [base.warm_start]), dict.fromkeys(seeds))
@@ -74,8 +77,10 @@ def arms(runs: Iterable[Run]) -> list[Arm]:
     for config in order:
         first.setdefault(config.method, config)
         alphas.setdefault(config.method, set()).add(config.alpha)
-    label = lambda config: _label(config, first[config.method], len(alphas[config.method]) > 1)  # noqa: E731
-    return [Arm(label(config), config, found[config]) for config in order]
+    return [
+        Arm(_label(config, first[config.method], len(alphas[config.method]) > 1), config, found[config])
+        for config in order
+    ]
 
 
 def by_family(runs: Iterable[Run]) -> dict[str, list[Arm]]:
@@ -101,8 +106,7 @@ def _settings(runs):
     pair = [run for run in runs if run.config.has_own_rule and run.config.method in ("grpo", "sa-ah-grpo")]
     pair.sort(key=lambda run: (_changed(run.config), run.config.alpha))
     found = {name: _repeated(members) for name, members in _grouped(pair, _settings_name).items()}
-    count = lambda arms: sum(arm.config.method == "sa-ah-grpo" for arm in arms)  # noqa: E731
-    return {name: arms for name, arms in found.items() if count(arms) > 1}
+    return {name: arms for name, arms in found.items() if sum(arm.config.method == "sa-ah-grpo" for arm in arms) > 1}
 
 
 def _settings_name(config):
@@ -145,24 +149,28 @@ def reference_of(arm: Arm, arms: Iterable[Arm], method: str = "grpo") -> Arm | N
 
     A temperature, say, changes GRPO too; a weight's alpha does not. GRPO under a published rule is not plain GRPO.
     """
-    distance = lambda other: len(_setting_apart(arm.config, other.config))  # noqa: E731
-    return min((other for other in arms if _is(method, other)), key=distance, default=None)
+    own = [other for other in arms if _is(method, other)]
+    return min(own, key=lambda other: len(_setting_apart(arm.config, other.config)), default=None)
 
 
 def caption(arms: Iterable[Arm]) -> str:
     """Models, data, length, seeds, device and days of what was measured."""
     runs = [run for arm in arms for run in arm.runs.values()]
-    distinct = lambda values: ", ".join(sorted({str(value) for value in values}, key=lambda v: (len(v), v)))  # noqa: E731
     starts = {run.config.warm_start for run in runs}
-    told = f", warm start{'s' if len(starts) > 1 else ''} {distinct(starts)}" if starts != {0} else ""
+    told = f", warm start{'s' if len(starts) > 1 else ''} {_distinct(starts)}" if starts != {0} else ""
     parts = [
-        distinct(run.config.scale for run in runs),
-        distinct(run.environment.get("data", {}).get("source", run.config.dataset) for run in runs),
-        f"{distinct(run.config.steps for run in runs)} steps{told}, seeds {distinct(run.config.seed for run in runs)}",
-        distinct(run.environment.get("device", "unknown device") for run in runs),
+        _distinct(run.config.scale for run in runs),
+        _distinct(run.environment.get("data", {}).get("source", run.config.dataset) for run in runs),
+        f"{_distinct(run.config.steps for run in runs)} steps{told}",
+        f"seeds {_distinct(run.config.seed for run in runs)}",
+        _distinct(run.environment.get("device", "unknown device") for run in runs),
     ]
     days = sorted({run.environment.get("started", "unknown date").split("T")[0] for run in runs})
     return f"measured: {', '.join(parts)}, {' to '.join(days[:: max(1, len(days) - 1)])}"
+
+
+def _distinct(values):
+    return ", ".join(sorted({str(value) for value in values}, key=lambda v: (len(v), v)))
 
 
 def arm_of(arms: Iterable[Arm], method: str) -> Arm | None:

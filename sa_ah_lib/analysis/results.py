@@ -165,15 +165,18 @@ def families(results: Iterable[Run]) -> list[Family]:
     chosen = []
     for members in groups.values():
         members = sorted(members, key=lambda r: (order.index(r.config.method), r.config.alpha, -_preference(r)))
-        method = lambda r: tuple(getattr(r.config, name) for name in METHOD_FIELDS)  # noqa: E731
-        kept = {method(r): r for r in reversed(members)}
-        chosen.append(tuple(r for r in members if kept[method(r)] is r))
+        kept = {_method(r): r for r in reversed(members)}
+        chosen.append(tuple(r for r in members if kept[_method(r)] is r))
     chosen.sort(key=lambda members: (members[0].config.scale, -len(members), members[0].config.seed))
     names = [Family(members).name for members in chosen]
     return [
         Family(members, f"-{names[:i].count(names[i]) + 1}" if names[i] in names[:i] else "")
         for i, members in enumerate(chosen)
     ]
+
+
+def _method(result):
+    return tuple(getattr(result.config, name) for name in METHOD_FIELDS)
 
 
 def peers(results: Iterable[Run], config: RunConfig) -> Family:

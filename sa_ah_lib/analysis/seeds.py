@@ -71,8 +71,11 @@ def scores(arm: Arm, metric: str) -> dict[Key, float]:
 @rounded_to(ESTIMATED)
 def interquartile_mean(arm: Arm, metric: str) -> Estimate:
     """Mean of the middle half of an arm's scores with a stratified bootstrap interval over seeds (percentile, 95%)."""
-    iqm = lambda *strata, axis=-1: stats.trim_mean(np.concatenate(strata, axis), 0.25, axis)  # noqa: E731
-    return _estimate(_strata(scores(arm, metric)), iqm)
+
+    def middle(*strata, axis=-1):
+        return stats.trim_mean(np.concatenate(strata, axis), 0.25, axis)
+
+    return _estimate(_strata(scores(arm, metric)), middle)
 
 
 def compare(first: Arm, second: Arm, metric: str) -> Comparison:
@@ -213,9 +216,9 @@ def performance_profile(arm: Arm, metric: str, thresholds: np.ndarray) -> np.nda
     """Share of an arm's runs at least as good as each threshold, with pointwise bootstrap bounds: (3, thresholds)."""
     values = np.array(list(scores(arm, metric).values()))
     draws = np.random.default_rng(RNG_SEED).integers(len(values), size=(RESAMPLES, len(values)))
-    reached = lambda v: v[..., None] >= thresholds if METRICS[metric].larger_is_better else v[..., None] <= thresholds  # noqa: E731
-    resampled = reached(values)[draws].mean(1)  # (resamples, thresholds)
-    return np.stack([reached(values).mean(0), *np.quantile(resampled, [0.025, 0.975], axis=0)])
+    reached = (np.greater_equal if METRICS[metric].larger_is_better else np.less_equal)(values[:, None], thresholds)
+    resampled = reached[draws].mean(1)  # (resamples, thresholds)
+    return np.stack([reached.mean(0), *np.quantile(resampled, [0.025, 0.975], axis=0)])
 
 
 def _strata(scores):

@@ -168,7 +168,10 @@ def trend(steps: Values, values: Values) -> Difference:
     p_value = result.pvalue
     if len(steps) <= 7:
         ranks, places = rankdata(values), rankdata(steps)
-        agreement = lambda order, axis: (order * places).sum(axis)  # noqa: E731
+
+        def agreement(order, axis):
+            return (order * places).sum(axis)
+
         p_value = permutation_test((ranks,), agreement, permutation_type="pairings", vectorized=True).pvalue
     return Difference(float(result.statistic), -1.0, 1.0, float(p_value))
 

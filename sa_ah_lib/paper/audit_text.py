@@ -88,7 +88,10 @@ def _alphas():
         for step, rate, other in zip(STEPS, sweep[a], sweep[-0.25], strict=False)
         if rate <= other
     ]
-    listed = lambda values: ", ".join(f"{values[a]:.3f}" for a in positive)  # noqa: E731
+
+    def listed(values):
+        return ", ".join(f"{values[a]:.3f}" for a in positive)
+
     return [
         Check(
             "Section 5.2 and Figure 4",
@@ -138,12 +141,11 @@ def _accuracy():
     everything = [rate for (scale, *_), rates in CHECKPOINTS.items() if scale == LARGE for rate in rates]
     peaks = [float(SUMMARY[LARGE, m][2]) for m in METHODS]
     apart = max(abs(peaks[2] - peak) for peak in peaks)
-    spread = lambda values: f"{min(values):.3f} to {max(values):.3f}"  # noqa: E731
     return [
         Check(
             "Section 5.1",
             "final Pass@1 of all methods within 0.844 to 0.862 on 3B",
-            f"finals {spread(finals)}; all checkpoints {spread(everything)}",
+            f"finals {_spread(finals)}; all checkpoints {_spread(everything)}",
             grade(min(finals) >= 0.844 and max(finals) <= 0.862, (min(finals), max(finals)) == (0.844, 0.862)),
             "0.862 is a peak; the finals lie within 0.002 of each other.",
         ),
@@ -188,3 +190,7 @@ def _divergence():
             "twice.",
         ),
     ]
+
+
+def _spread(values):
+    return f"{min(values):.3f} to {max(values):.3f}"

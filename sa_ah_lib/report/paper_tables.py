@@ -75,8 +75,10 @@ def checkpoints(family: Family) -> Table:
     steps = sorted({step for result in family.methods.values() for step in result.pass_at_1})
     if not steps:
         raise MissingData(f"no evaluated checkpoint of {family.model}")
-    label = lambda m, r: f"{METHOD_LABELS[m]} (α={r.config.alpha:.1f})"  # noqa: E731
-    rows = [[label(m, r), *(_rate(r.pass_at_1.get(step)) for step in steps)] for m, r in family.methods.items()]
+    rows = [
+        [f"{METHOD_LABELS[m]} (α={r.config.alpha:.1f})", *(_rate(r.pass_at_1.get(step)) for step in steps)]
+        for m, r in family.methods.items()
+    ]
     number = 3 if family.is_large else 4
     title = f"Pass@1 by checkpoint step ({family.problems} problems, greedy)"
     notes = (f"{DASH}: the run did not extend to that step.",) if any(DASH in row for row in rows) else ()
