@@ -16,6 +16,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from clock import Clock
+
 STAGES = {
     "_generate_and_score_completions": "generation",
     "_get_per_token_logps_and_entropies": "reference",
@@ -23,30 +25,16 @@ STAGES = {
 }
 
 
-class Clock:
-    """Seconds of nested stages; what an inner stage took is taken out of the outer one."""
+def timed(clock, name, function):
+    """``function``, whose calls count as stage ``name``; a reference inside of the loss is the loss."""
 
-    def __init__(self):
-        self.spent, self.open = {}, []
+    def call(*args, **kwargs):
+        if name == "reference" and "generation" not in clock.open:
+            return function(*args, **kwargs)
+        with clock.stage(name):
+            return function(*args, **kwargs)
 
-    def timed(self, name, function):
-        """``function``, whose calls count as stage ``name``; a reference inside of the loss is the loss."""
-
-        def call(*args, **kwargs):
-            if name == "reference" and "generation" not in self.open:
-                return function(*args, **kwargs)
-            self.open.append(name)
-            started = time.process_time()
-            try:
-                return function(*args, **kwargs)
-            finally:
-                took = time.process_time() - started
-                self.open.pop()
-                self.spent[name] = self.spent.get(name, 0.0) + took
-                if self.open:
-                    self.spent[self.open[-1]] = self.spent.get(self.open[-1], 0.0) - took
-
-        return call
+    return call
 
 
 def measured(config, folder):
@@ -65,7 +53,7 @@ def measured(config, folder):
     trainer.callback_handler.callbacks = [
         callback for callback in trainer.callback_handler.callbacks if type(callback).__name__ != "RunLogCallback"
     ]
-    clock, steps = Clock(), []
+    clock, steps = Clock(time.process_time), []
 
     class Recorder(TrainerCallback):
         def on_step_begin(self, *args, **kwargs):
@@ -77,8 +65,8 @@ def measured(config, folder):
             steps.append({**clock.spent, "rest": took - sum(clock.spent.values()), "step": took})
 
     for method, name in STAGES.items():
-        setattr(trainer, method, clock.timed(name, getattr(trainer, method)))
-    trainer.accelerator.backward = clock.timed("backward", trainer.accelerator.backward)
+        setattr(trainer, method, timed(clock, name, getattr(trainer, method)))
+    trainer.accelerator.backward = timed(clock, "backward", trainer.accelerator.backward)
     trainer.add_callback(Recorder())
     trainer.train()
     lengths = [row["completions/mean_length"] for row in trainer.state.log_history if "reward" in row]

@@ -122,17 +122,19 @@ def peak_bytes():
     found.append(torch.cuda.max_memory_allocated() - before)
 
 
+def now():
+    """Wall time in seconds, with the GPU's work done."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
 @contextmanager
 def seconds():
     """A list that holds, after the block, its wall time with the GPU's work done."""
-    found = []
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    started = time.perf_counter()
+    found, started = [], now()
     yield found
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    found.append(time.perf_counter() - started)
+    found.append(now() - started)
 
 
 def paired_ratio(values, baseline):

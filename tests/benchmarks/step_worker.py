@@ -4,16 +4,21 @@ import os
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+from clock import Clock
+
 PLAIN, EXACT, TOP_K, NAIVE = "GRPO", "SA-AH, exact", "SA-AH, K=500", "SA-AH, full logits"
 VARIANTS = {"unsloth": (PLAIN, EXACT, TOP_K), "trl": (PLAIN, EXACT, TOP_K, NAIVE)}
 TIMED = ("_generate_and_score_completions", "_get_per_token_logps_and_entropies")
 
 
-class Stages:
-    """Seconds, and where ``counted`` peak bytes, of a step's stages; a nested stage is taken out of the outer one."""
+class Stages(Clock):
+    """Seconds of wall time, and where ``counted`` peak bytes, of a step's stages."""
 
     def __init__(self, counted):
-        self.counted, self.clock, self.memory, self.open = counted, {}, {}, []
+        import shared
+
+        super().__init__(shared.now)
+        self.counted, self.memory = counted, {}
 
     @contextmanager
     def stage(self, name):
@@ -21,14 +26,9 @@ class Stages:
 
         # Nested counters would reset each other's peaks: memory is counted for the outer stage only.
         counting = self.counted and not self.open
-        self.open.append(name)
-        with shared.seconds() as took, shared.peak_bytes() if counting else nullcontext([0]) as held:
+        with super().stage(name), shared.peak_bytes() if counting else nullcontext([0]) as held:
             yield
-        self.open.pop()
-        self.clock[name] = self.clock.get(name, 0.0) + took[0]
         self.memory[name] = max(self.memory.get(name, 0), held[0])
-        if self.open:
-            self.clock[self.open[-1]] = self.clock.get(self.open[-1], 0.0) - took[0]
 
 
 def worker(backend, chosen, model_dir, pipe):
@@ -231,7 +231,7 @@ def _step(trainer, chosen, kept, generate, counted):
         torch.nn.utils.clip_grad_norm_([p for p in trainer.model.parameters() if p.requires_grad], 1.0)
         trainer.optimizer.step()
         trainer.model.zero_grad(set_to_none=True)
-    return {"seconds": stages.clock, "bytes": stages.memory, "tokens": tokens, "loss": float(loss.detach())}
+    return {"seconds": stages.spent, "bytes": stages.memory, "tokens": tokens, "loss": float(loss.detach())}
 
 
 def _as_weighted(batch, chosen):

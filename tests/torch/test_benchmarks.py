@@ -78,6 +78,22 @@ def test_exact_weights_hold_no_more_memory_than_plain_grpo_and_full_logits_do(st
     assert held["trl SA-AH, full logits"] > 1.05 * held["trl SA-AH, exact"]
 
 
+def test_what_an_inner_stage_took_is_not_the_outer_one_s(monkeypatch):
+    """Entered twice, and left by an error: the stages still add up to the time."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    from clock import Clock
+
+    moments = iter([0.0, 1.0, 3.0, 7.0, 8.0, 10.0, 12.0, 20.0])
+    clock = Clock(lambda: next(moments))
+    with clock.stage("outer"):
+        with clock.stage("inner"):
+            pass
+    with pytest.raises(RuntimeError), clock.stage("outer"):
+        with clock.stage("inner"):
+            raise RuntimeError
+    assert clock.spent == {"outer": (7.0 - 2.0) + (12.0 - 2.0), "inner": 2.0 + 2.0} and clock.open == []
+
+
 def small_device(backend, chosen, model_dir, pipe):
     """A backend whose device has no room for all logits at once."""
     pipe.send("GRPOTrainer")
