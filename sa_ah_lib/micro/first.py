@@ -8,36 +8,25 @@ real to find: that working out pays on long problems too.
 
 from __future__ import annotations
 
-import datetime
-import json
 import random
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from sa_ah_lib.micro.byte_tokenizer import build_tokenizer
-from sa_ah_lib.micro.warm_start import corpus_sha256, new_model, train
+from sa_ah_lib.micro.training import Training, new_model, repeatable, save, save_facts, train
 from sa_ah_lib.rewards import TAGS
 from sa_ah_lib.train.data import TASKS, Problem, held_out_items, task_problems
 
 
 @dataclass(frozen=True)
-class MicroRecipe:
-    """Everything that decides one micro model; sizes in units, counts in items, ``lr`` as AdamW's."""
+class MicroRecipe(Training):
+    """Everything that decides one micro model."""
 
-    scale: str
-    hidden: int
-    layers: int
-    heads: int
-    inter: int
-    steps: int
     batch: int = 64
     lr: float = 2e-3
-    warmup: int = 100
-    weight_decay: float = 0.01
     corpus: int = 100_000
     seed: int = 3407
-    threads: int = 1
     task: str = TASKS["micro"][0]
     task_kwargs: dict[str, Any] = field(default_factory=lambda: dict(TASKS["micro"][1]))
     # Shares on the shortest and on the longest problems, linear in the number of terms between.
@@ -47,10 +36,8 @@ class MicroRecipe:
 
 
 RECIPES: dict[str, MicroRecipe] = {
-    "micro-s": MicroRecipe("micro-s", hidden=128, layers=4, heads=4, inter=384, steps=900),
-    "micro-l": MicroRecipe(
-        "micro-l", hidden=256, layers=4, heads=8, inter=640, steps=600, lr=1.5e-3, worked=(0.85, 0.3)
-    ),
+    "micro-s": MicroRecipe("micro-s", steps=900),
+    "micro-l": MicroRecipe("micro-l", hidden=256, heads=8, inter=640, steps=600, lr=1.5e-3, worked=(0.85, 0.3)),
 }
 
 
@@ -129,45 +116,14 @@ def build(
     The same arguments give the same bytes on the same machine and torch version: threads are fixed.
     Weights are stored as bfloat16 and load as float32. Raises ValueError for an unknown scale.
     """
-    import torch
-
-    recipe = replace(_recipe(scale), **{k: v for k, v in (("seed", seed), ("steps", steps)) if v is not None})
-    tokenizer, pairs = build_tokenizer(), corpus(recipe)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(recipe.threads)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(recipe.seed)
-            model = new_model(recipe, tokenizer)
-            train(recipe, model, tokenizer, pairs, random.Random(recipe.seed), progress)
-    finally:
-        torch.set_num_threads(threads)
-    return _save(recipe, model, tokenizer, pairs, Path(out_dir) / scale)
-
-
-def _save(recipe: MicroRecipe, model: Any, tokenizer: Any, pairs: list[tuple[str, str]], path: Path) -> Path:
-    import torch
-
-    # What is measured is what is shipped: rounded to bfloat16, computed in float32.
-    model.to(torch.bfloat16).save_pretrained(path)
-    settings = json.loads((path / "config.json").read_text())
-    (path / "config.json").write_text(json.dumps({**settings, "dtype": "float32"}, indent=2) + "\n")
-    tokenizer.save_pretrained(path)
-    measured = zero_shot(model.to(torch.float32), tokenizer, recipe.scale)
-    facts = {
-        **asdict(recipe),
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "corpus_sha256": corpus_sha256(pairs),
-        "zero_shot_pass_at_1": measured,
-        "zero_shot_examples": 500,
-        "torch": torch.__version__,
-        "date": datetime.date.today().isoformat(),
-    }
-    (path / "recipe.json").write_text(json.dumps(facts, indent=2) + "\n")
-    return path
-
-
-def _recipe(scale: str) -> MicroRecipe:
     if scale not in RECIPES:
         raise ValueError(f"scale must be one of {', '.join(RECIPES)}. Got {scale!r}.")
-    return RECIPES[scale]
+    recipe = replace(RECIPES[scale], **{k: v for k, v in (("seed", seed), ("steps", steps)) if v is not None})
+    tokenizer, pairs, path = build_tokenizer(), corpus(recipe), Path(out_dir) / scale
+    with repeatable(recipe.seed, recipe.threads):
+        model = new_model(recipe, tokenizer)
+        train(recipe, model, tokenizer, pairs, random.Random(recipe.seed), progress)
+    save(path, model, tokenizer)
+    measured = {"zero_shot_pass_at_1": zero_shot(model, tokenizer, scale), "zero_shot_examples": 500}
+    save_facts(path, model, pairs, {**asdict(recipe), **measured})
+    return path

@@ -22,14 +22,12 @@ _CALCULATION = re.compile(r"(?<![\d*])(-?\d{1,4}(?: ?[-+*] ?\d{1,4}){1,2}) ?= ?(
 
 
 def calculations(text: str) -> list[tuple[str, bool]]:
-    """The left side of each calculation of ``text`` without spaces, in order, and whether it is true."""
+    """The left side of each calculation of ``text`` without spaces, in order, and whether it is true.
+
+    "8+7-5 = 10" is one.
+    """
     found = [(match[1].replace(" ", ""), int(match[2])) for match in _CALCULATION.finditer(text)]
     return [(left, _value(left) == right) for left, right in found]
-
-
-def line_truths(text: str) -> list[bool]:
-    """Whether each calculation of ``text`` is true, in order; "8+7-5 = 10" is one."""
-    return [truth for _, truth in calculations(text)]
 
 
 def measure(
@@ -72,8 +70,8 @@ def measure(
     numbers = {
         "greedy_pass_at_1": sum(right) / len(right),
         "sampled_pass_at_1": sum(sampled_right) / len(texts),
-        "greedy_line_truth": _mean(truth for text in greedy for truth in line_truths(text)),
-        "sampled_line_truth": _mean(truth for text in texts for truth in line_truths(text)),
+        "greedy_line_truth": _mean(truth for text in greedy for _, truth in calculations(text)),
+        "sampled_line_truth": _mean(truth for text in texts for _, truth in calculations(text)),
         "entropy": float(entropy.sum() / mask.sum()),
         "tokens": float(mask.sum() / len(texts)),
         "entropy_spent": float(entropy.sum() / len(texts)),

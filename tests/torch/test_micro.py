@@ -10,7 +10,7 @@ import pytest
 
 from sa_ah_lib.config import preset
 from sa_ah_lib.micro import __main__ as command
-from sa_ah_lib.micro import decisions, first, measure, tasks, warm_start
+from sa_ah_lib.micro import decisions, first, measure, tasks, training, warm_start
 from sa_ah_lib.micro.tokenizer import build_tokenizer, prompt_text
 from sa_ah_lib.micro.writer import Habits
 from sa_ah_lib.rewards import TAGS, answers_match, extract_answer, gold_answer, total_reward
@@ -39,6 +39,10 @@ def answers(scale, items, habits, seed=0):
 
 def right(text, item):
     return answers_match(extract_answer(text), gold_answer(item["answer"]))
+
+
+def line_truths(text):
+    return [truth for _, truth in measure.calculations(text)]
 
 
 @pytest.mark.parametrize("text", ["".join(map(chr, range(32, 127))) + "\n\n", " 12 + 7=19\n19 - 5 = 14; ants 3*6"])
@@ -78,7 +82,7 @@ def test_prompts_and_answers_fit_a_run(tokenizer, items, scale):
 @pytest.mark.parametrize("scale", SCALES)
 def test_a_writer_without_slips_is_right_in_every_line(items, scale):
     for text, item in zip(answers(scale, items, PERFECT), items[scale], strict=True):
-        truths = measure.line_truths(text)
+        truths = line_truths(text)
         assert right(text, item) and all(truths) and len(truths) == text.count("=") >= 2, text
         assert total_reward(text, item["answer"]) == 7.5 - 0.3 * (len(truths) <= 4) - 0.3 * (len(truths) <= 2)
 
@@ -91,7 +95,7 @@ def test_a_wrong_answer_has_a_slip_in_one_of_many_lines(items, scale):
     wrong = [text for text, item in zip(texts, items[scale], strict=True) if not right(text, item)]
     assert 0.2 < len(wrong) / len(texts) < 0.8
     if scale == "micro-sum":
-        places = [truths.index(False) / len(truths) for truths in map(measure.line_truths, wrong)]
+        places = [truths.index(False) / len(truths) for truths in map(line_truths, wrong)]
         assert min(places) == 0 and max(places) > 0.7 and 0.2 < sum(places) / len(places) < 0.6
 
 
@@ -128,7 +132,7 @@ def test_the_same_problem_is_written_in_many_ways(items, scale):
 
 def test_line_truths_reads_every_spelling():
     text = "so 23 + 9=32\nnow 32-40 = -8; -8+3-1=-7, crab 3 * 10 = 31\nthen 1+1=22</SOLUTION>"
-    assert measure.line_truths(text) == [True, True, False, False, False]
+    assert line_truths(text) == [True, True, False, False, False]
 
 
 def test_a_uniform_model_measures_as_one(tokenizer):
@@ -217,7 +221,7 @@ def test_shipped_weights_answer_as_measured(scale, start):
 @pytest.mark.parametrize("scale,start", STARTS)
 def test_shipped_corpus_is_the_codes_corpus(scale, start):
     facts = json.loads((shipped.shipped_path(scale, start) / "recipe.json").read_text())
-    assert warm_start.corpus_sha256(warm_start.corpus(warm_start.RECIPES[scale], start)) == facts["corpus_sha256"]
+    assert training.corpus_sha256(warm_start.corpus(warm_start.RECIPES[scale], start)) == facts["corpus_sha256"]
 
 
 def rows(right, completions):

@@ -9,7 +9,7 @@ import pytest
 from sa_ah_lib.config import preset
 from sa_ah_lib.micro import first as micro
 from sa_ah_lib.micro.tokenizer import prompt_text
-from sa_ah_lib.micro.warm_start import corpus_sha256
+from sa_ah_lib.micro.training import corpus_sha256
 from sa_ah_lib.rewards import answers_match, extract_answer, gold_answer, total_reward
 from sa_ah_lib.train.data import Problem
 from sa_ah_lib.train.evaluation import evaluate, pass_at_1
