@@ -79,8 +79,11 @@ def preregistered_results(found: loading.Found) -> str:
     """The preregistered comparisons: a table per design and endpoint, or what is missing."""
     parts = []
     for name in preregistered.DESIGNS:
-        for endpoint in preregistered.ENDPOINTS:
-            table = preregistered.table(found.results, name, endpoint)
+        tables = [preregistered.table(found.results, name, endpoint) for endpoint in preregistered.ENDPOINTS]
+        if preregistered.missing(found.results, name):
+            parts += [f"**`{name}`**", *tables[0].notes]
+            continue
+        for table in tables:
             parts += [f"**{table.caption}**", _markdown(table.header, table.rows), *table.notes]
     return "\n\n".join(parts) + "\n"
 

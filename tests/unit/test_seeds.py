@@ -279,7 +279,7 @@ def test_without_every_answer_the_interval_is_over_seeds():
     """A log that holds totals alone must not pass for one whose problems were drawn anew."""
     grpo, sa = arms_of(grpo=EIGHT, sa_ah_grpo=plus(EIGHT, [1, 2, -1, 3, 2, 1, 0, 2]))
     bare = comparison.Arm(sa.label, sa.config, {
-        key: SimpleNamespace(pass_at_1=run.pass_at_1, answers={}) for key, run in sa.runs.items()
+        key: SimpleNamespace(pass_at_1=run.pass_at_1, answers={}, environment={}) for key, run in sa.runs.items()
     })  # fmt: skip
     found = seeds.compare(bare, grpo, "pass_at_1").gain
     gains = np.array([1, 2, -1, 3, 2, 1, 0, 2]) / 100
