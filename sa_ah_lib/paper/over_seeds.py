@@ -30,7 +30,7 @@ def findings(results: Sequence[Any], judge: Judge) -> Verdict:
     found = {name: judge(arms) for name, arms in families.items()}
     found = {name: finding for name, finding in found.items() if finding.word != UNTESTED}
     if not found:
-        return Verdict(UNTESTED, "no comparison over seeds has the runs that this claim is about")
+        return Verdict(UNTESTED, "no comparison over seeds is about this claim")
     words = [finding.word for finding in found.values()]
     counted = [f"{word} ({words.count(word)} of {len(words)})" for word in dict.fromkeys(words)]
     told = "; ".join(f"{name}: {finding.word}, {finding.reason}" for name, finding in found.items())

@@ -213,6 +213,10 @@ def save(
         return {kind: save_pictures(PICTURES[kind](compared), directory, f"{kind}-{name}") for kind in chosen}
 
 
+EXPLORATORY = "Exploratory: comparisons that were settled before their runs have a table of their own."
+"""Below the published tables of arms over seeds, as ``docs/preregistration.md`` promises."""
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line: the figures of every comparison over seeds, its table and its answer in words."""
     parser = argparse.ArgumentParser(description="Draw comparisons over seeds from run directories.")
@@ -228,7 +232,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         compared = Compared.of(arms)
         for paths in save(compared, options.out, name).values():
             print(*paths, sep="\n")
-        told = answer.paragraph(compared)
+        told = f"{EXPLORATORY}\n\n{answer.paragraph(compared)}"
         print(*compared.save(options.out, f"seeds-{name}", told), told, sep="\n")
 
 

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -278,9 +277,7 @@ def test_a_gain_is_uncertain_in_its_seeds_and_in_its_problems():
 def test_without_every_answer_the_interval_is_over_seeds():
     """A log that holds totals alone must not pass for one whose problems were drawn anew."""
     grpo, sa = arms_of(grpo=EIGHT, sa_ah_grpo=plus(EIGHT, [1, 2, -1, 3, 2, 1, 0, 2]))
-    bare = comparison.Arm(sa.label, sa.config, {
-        key: SimpleNamespace(pass_at_1=run.pass_at_1, answers={}, environment={}) for key, run in sa.runs.items()
-    })  # fmt: skip
+    bare = comparison.Arm(sa.label, sa.config, {key: replace(run, answers={}) for key, run in sa.runs.items()})
     found = seeds.compare(bare, grpo, "pass_at_1").gain
     gains = np.array([1, 2, -1, 3, 2, 1, 0, 2]) / 100
     assert found.high - found.low == pytest.approx(2 * stats.t.ppf(0.975, 7) * stats.sem(gains))
