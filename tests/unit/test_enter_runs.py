@@ -24,6 +24,8 @@ def waiting(values, parent, rule_file):
 
 def main(directory):
     """What is stopped below, in a process of its own."""
+    # A shell's background jobs, and all that they start, ignore it; a terminal's do not.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     runs._one = waiting
     base = preset("micro-s", "grpo")
     try:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from families import PROBLEMS, write_run
@@ -70,13 +71,15 @@ def test_a_stage_out_of_time_ends_with_all_that_it_started_and_keeps_what_it_fou
 
 
 STOPPED_COMMAND = """
-import sys
+import signal, sys
 from pathlib import Path
 from sa_ah_lib.gpu_card import __main__ as command, stages
 from sa_ah_lib.gpu_card.runner import Stage
 script = "import os, time; os.symlink(str(os.getpid()), 'pid'); time.sleep(600)"
 one = Stage("environment", "Machine", 5, lambda folder: [[[sys.executable, "-c", script]]], lambda folder: {})
 stages.every = lambda *given: [one]
+# A shell's background jobs, and all that they start, ignore it; a terminal's do not.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 command.main(["--out", sys.argv[1]])
 """
 
@@ -87,6 +90,7 @@ def test_what_a_stopped_call_had_begun_ends_with_it_and_counts(signum, tmp_path)
     command = subprocess.Popen([sys.executable, "-c", STOPPED_COMMAND, str(tmp_path)])
     begun = tmp_path / "work" / "environment" / "pid"
     until(begun.is_symlink, command)
+    time.sleep(0.2)  # seconds are kept to a tenth
     command.send_signal(signum)
     assert command.wait(120) != 0
     until(lambda: gone(int(os.readlink(begun))), seconds=30)
