@@ -89,17 +89,17 @@ def preregistered_results(found: loading.Found) -> str:
 
 
 def settled(found: loading.Found) -> str:
-    """Final Pass@1 of the preregistered comparisons whose runs are all there: a row each, a column per scale.
+    """Final Pass@1 of the first preregistered comparisons of each scale whose runs are all there.
 
-    A cell is the gain in points, its 95 % interval, Holm's p and the verdict.
+    A row per comparison, a column per scale. A cell is the gain in points, its 95 % interval, Holm's p and the verdict.
     """
     cells: dict[str, dict[str, str]] = {}
-    for name, design in preregistered.DESIGNS.items():
-        compared = preregistered.compared(found.results, name, ("pass_at_1",))
+    for scale in preregistered.SCALES:
+        compared = preregistered.compared(found.results, scale, ("pass_at_1",))
         for one in compared["pass_at_1"] if compared else []:
             told, _, adjusted, verdict = evidence(one)
             row = cells.setdefault(f"{one.first} against {one.second}", {})
-            row[design.scale] = f"{told.replace(' points', '')}<br>p {adjusted}, {verdict}"
+            row[scale] = f"{told.replace(' points', '')}<br>p {adjusted}, {verdict}"
     scales = [scale for scale in preregistered.SCALES if any(scale in row for row in cells.values())]
     rows = [[name, *(row.get(scale, DASH) for scale in scales)] for name, row in cells.items()]
     return _markdown(["points of Pass@1 [95 %], Holm's p", *scales], rows)
