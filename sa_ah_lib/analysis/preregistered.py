@@ -131,6 +131,12 @@ def compared(
     return {endpoint: compare_all(pairs, endpoint) for endpoint in endpoints}
 
 
+def measured(runs: Iterable[Any], name: str) -> str:
+    """What the runs of one design were measured on, as its captions say it; none of them may be missing."""
+    runs, design = list(runs), DESIGNS[name]
+    return caption([_arm(arm, design, runs) for arm in design.arms])
+
+
 def table(runs: Iterable[Any], name: str, endpoint: str) -> Table:
     """The comparisons of one design at one endpoint, a key of ``ENDPOINTS``, each with its verdict."""
     runs, design = list(runs), DESIGNS[name]
@@ -147,7 +153,7 @@ def table(runs: Iterable[Any], name: str, endpoint: str) -> Table:
         [f"{one.first} against {one.second}", asked, *evidence(one)]
         for one, (_, _, asked) in zip(found[endpoint], design.comparisons, strict=True)
     ]
-    return Table(file, f"{title}, {caption([_arm(arm, design, runs) for arm in design.arms])}", header, rows)
+    return Table(file, f"{title}, {measured(runs, name)}", header, rows)
 
 
 def _arm(name, design, runs):

@@ -57,12 +57,13 @@ def picture(runs: Sequence[Any], name: str) -> Figure | None:
     compared = preregistered.compared(runs, name)
     if compared is None:
         return None
-    told = preregistered.table(runs, name, preregistered.ENDPOINTS[0]).caption.split(", ", 1)[1]
     with styled():
         height = round(1 + 0.4 * len(compared["auc"]), 1)
         figure, ax = plt.subplots(figsize=(WIDTHS["single"], height), layout="constrained")
         plot(compared, ax)
-        return caption(figure, f"{told}; bars: 95% intervals over {preregistered.DESIGNS[name].over}")
+        return caption(
+            figure, f"{preregistered.measured(runs, name)}; bars: 95% intervals over {preregistered.DESIGNS[name].over}"
+        )
 
 
 def save(runs: Sequence[Any], directory: str | Path) -> list[Path]:
