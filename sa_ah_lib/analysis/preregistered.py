@@ -39,6 +39,12 @@ COMPARISONS = (
     ("AH", "GRPO, twice the step", "what is left when the step is larger too"),
 )
 """(first, second, what it asks) on the micro tasks."""
+TAUGHT = (
+    ("GRPO", BEFORE, "what training adds"),
+    ("AH", BEFORE, "what training by the paper's other method adds"),
+    AH_GRPO,
+)
+"""On the pre-trained model, over seeds enough to decide."""
 STEP_SIZES = (
     ("SA, twice the step", "GRPO, twice the step", "the paper's claim at a larger step"),
     ("GRPO, four times the step", "GRPO, twice the step", "whether twice the step is still too small"),
@@ -74,6 +80,7 @@ def _micro(scale, comparisons):
     return Design(scale, tuple(arm for arm in ARMS if arm in named), range(5), (1, 2), comparisons)
 
 
+TEN_SEEDS = Design("smollm2", ("GRPO", "AH"), (0,), range(6, 16), TAUGHT)
 PRE_TRAINED = Design(
     "smollm2",
     ("GRPO", "AH", "SA", "SA, position"),
@@ -85,6 +92,7 @@ DESIGNS = {
     "micro-legs": _micro("micro-legs", COMPARISONS),
     "micro-sum": _micro("micro-sum", COMPARISONS),
     "smollm2": PRE_TRAINED,
+    "smollm2-seeds": TEN_SEEDS,
     "micro-legs-steps": _micro("micro-legs", STEP_SIZES),
     "micro-sum-steps": _micro("micro-sum", STEP_SIZES),
 }
