@@ -18,8 +18,8 @@ def made_run(method="grpo", seed=123, correct=400, spread=1.0, scale="micro-s", 
         {"step": step, "reward": 9.0 * step if step <= steps // 2 else 3.0 + spread * (-1) ** step}
         for step in range(1, steps + 1)
     ]
-    counts = ((0, 100), (steps, correct))
-    rows = [{"step": step, "problem": k, "correct": k < n} for step, n in counts for k in range(PROBLEMS)]
+    counts = {0: 100, steps: correct}
+    rows = [{"step": step, "problem": k, "correct": k < n} for step, n in counts.items() for k in range(PROBLEMS)]
     sampled = [{"problem": k, "n": 16, "correct": n, "problems": len(samples)} for k, n in enumerate(samples)]
     environment = {"data": {"source": "made up"}, "device": "cpu", "started": "2026-01-05T00:00:00+00:00"}
     logs = {"train": train, "eval": rows, "completions": [], "samples": sampled}

@@ -25,7 +25,6 @@ RESAMPLES = 2000
 MIN_SEEDS = 6
 """Fewer pairs decide nothing here: no sign-flip test of less than six can reach p < 0.05."""
 LEVEL = 0.05
-
 VERDICTS = ("better", "worse", "equivalent", "undecided")
 
 
@@ -47,7 +46,7 @@ class Comparison:
     interval, both in logarithms for a ratio metric; ``p_value``: two-sided sign-flip test, exact up to 13 pairs;
     ``adjusted_p``: the same after Holm's correction for the comparisons made together; ``improvement``: probability
     that a run of ``first`` beats one of ``second`` from the same warm start, with a bootstrap interval over seeds;
-    ``censored``: how many of the runs have a bound in place of a number.
+    ``censored``: how many runs of ``first`` and of ``second`` have a bound in place of a number.
     """
 
     first: str
@@ -58,7 +57,7 @@ class Comparison:
     p_value: float
     adjusted_p: float
     improvement: Estimate
-    censored: int = 0
+    censored: tuple[int, int] = (0, 0)
 
 
 @rounded_to(ESTIMATED)
@@ -120,8 +119,10 @@ def _compare(first, second, metric):
     strata = [_strata({key: sign * side[key] for key in shared}) for side in sides]
     improvement = _estimate([*strata[0], *strata[1]], _superiority)
     gain = Estimate(mean, float(low), float(high), len(gains))
-    censored = sum(rule.censored(arm.runs[key]) for arm in (first, second) for key in shared)
-    return Comparison(first.label, second.label, metric, named, gain, float(p_value), math.nan, improvement, censored)
+    ended = [sum(rule.censored(arm.runs[key]) for key in shared) for arm in (first, second)]
+    return Comparison(
+        first.label, second.label, metric, named, gain, float(p_value), math.nan, improvement, (ended[0], ended[1])
+    )
 
 
 def _check_problems(first, second, keys):
@@ -174,15 +175,18 @@ def verdict(comparison: Comparison) -> str:
     """What a comparison decides: one of ``VERDICTS``.
 
     "better" or "worse": the interval excludes 0 and Holm's p is below 0.05. "equivalent": neither, and the interval
-    lies inside the metric's margin on both sides. "undecided": none of these, or fewer than ``MIN_SEEDS`` pairs. Two
-    runs that both ended too soon look alike, so where a number is a bound nothing is called equivalent.
+    lies inside the metric's margin on both sides. "undecided": none of these, or fewer than ``MIN_SEEDS`` pairs.
+
+    A run that ended too soon looks better than it is. So no arm is better by bounds of its own, and where a number is a
+    bound nothing is equivalent.
     """
     gain = comparison.gain
     if gain.count < MIN_SEEDS:
         return "undecided"
     if comparison.adjusted_p < LEVEL and not gain.low <= 0 <= gain.high:
-        return "better" if gain.low > 0 else "worse"
-    return "equivalent" if _inside_margin(comparison) and not comparison.censored else "undecided"
+        decided, flattered = ("better", comparison.censored[0]) if gain.low > 0 else ("worse", comparison.censored[1])
+        return "undecided" if flattered else decided
+    return "equivalent" if _inside_margin(comparison) and not any(comparison.censored) else "undecided"
 
 
 def outcome(comparison: Comparison) -> str:

@@ -667,10 +667,21 @@ def test_nothing_is_equivalent_where_runs_ended_before_their_level():
     low = [150] * 12
     grpo, sa = arms_of(grpo=low, sa_ah_grpo=low)
     found = seeds.compare(sa, grpo, "steps_to")
-    assert found.censored == 24 and found.gain == seeds.Estimate(0, 0, 0, 12)
+    assert found.censored == (12, 12) and found.gain == seeds.Estimate(0, 0, 0, 12)
     assert seeds.verdict(found) == "undecided"
     table = Compared.of([grpo, sa]).table("steps_to")
     assert [row[table.header.index("not reached")] for row in table.rows] == ["12 of 12"] * 2
     reached = [450] * 12
     grpo, sa = arms_of(grpo=reached, sa_ah_grpo=reached)
     assert seeds.verdict(seeds.compare(sa, grpo, "steps_to")) == "equivalent"
+
+
+@pytest.mark.parametrize(("ended", "told"), [((0, 5), "better"), ((5, 0), "undecided"), ((1, 1), "undecided")])
+def test_no_arm_is_better_by_runs_that_ended_before_their_level(ended, told):
+    """Such a run counts as its last step, fewer than it would have taken; the other arm's only understate the gain."""
+    grpo, sa = arms_of(grpo=[350] * 12, sa_ah_grpo=[450 + k for k in range(12)])
+    (found,) = seeds.compare_all([(sa, grpo)], "steps_to")
+    found = replace(found, censored=ended)
+    assert seeds.verdict(found) == told
+    turned = replace(found, censored=ended[::-1], gain=replace(found.gain, low=-found.gain.high, high=-found.gain.low))
+    assert seeds.verdict(turned) == told.replace("better", "worse")
