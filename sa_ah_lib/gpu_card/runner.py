@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable
@@ -134,10 +135,12 @@ def _all(commands: Commands, start: Callable[[list[str]], subprocess.Popen], end
 
 
 def _side_by_side(commands: list[list[str]], start: Callable, end: float, tick: Callable) -> str:
-    started = []
+    started: list[subprocess.Popen] = []
+    watchers: list[subprocess.Popen] = []
     try:
         for command in commands:
             started.append(start(command))
+            watchers.append(_watcher(started[-1]))
         while any(process.poll() is None for process in started):
             if time.monotonic() > end:
                 return LATE
@@ -147,8 +150,15 @@ def _side_by_side(commands: list[list[str]], start: Callable, end: float, tick: 
             tick()
         return FAILED if any(process.returncode for process in started) else DONE
     finally:
-        for process in started:
+        for process in (*watchers, *started):
             _end(process)
+
+
+def _watcher(process: subprocess.Popen) -> subprocess.Popen:
+    """A process that ends the session of another once this one is gone, even if it was killed: its pipe closes."""
+    watch = f"import os; os.read(0, 1); os.killpg({process.pid}, {signal.SIGKILL:d})"
+    command, quiet = [sys.executable, "-c", watch], subprocess.DEVNULL
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet, start_new_session=True)
 
 
 def _end(process: subprocess.Popen) -> None:
@@ -157,6 +167,8 @@ def _end(process: subprocess.Popen) -> None:
     except ProcessLookupError:
         pass
     process.wait()
+    if process.stdin:
+        process.stdin.close()
 
 
 def _bar(name: str, limit: float) -> tqdm:

@@ -67,10 +67,15 @@ def measure(chosen, model_dir):
         processes.append(process)
     bases = {backend: pipes[backend].recv() for backend in chosen.backends}
     turns = [(backend, name) for backend in chosen.backends for name in VARIANTS[backend]]
-    ask = lambda backend, request: (pipes[backend].send(request), pipes[backend].recv())[1]  # noqa: E731
     generations = chosen.steps if chosen.generations is None else chosen.generations
-    generates = lambda backend, name: not chosen.generate_once or name == VARIANTS[backend][0]  # noqa: E731
     found = {turn: {"seconds": {stage: [] for stage in STAGES}} for turn in turns}
+
+    def ask(backend, request):
+        pipes[backend].send(request)
+        return pipes[backend].recv()
+
+    def generates(backend, name):
+        return not chosen.generate_once or name == VARIANTS[backend][0]
 
     def each_turn(generation, counted):
         """(turn, what its step cost) one after another, of those that fit."""
@@ -166,6 +171,12 @@ def main(given=None):
         dtype = torch.bfloat16 if chosen.device == "cuda" else torch.float32
         model_dir = shared.save_random_model(chosen.scale, Path(directory) / "model", dtype)
         found, evaluation, bases = measure(chosen, model_dir)
+    plain = next(iter(found))
+    if found[plain] is None:
+        sys.exit(
+            f"{' '.join(plain)}, which every ratio is to, does not fit into the device's memory. Take a smaller "
+            "--scale, or fewer --prompts or --completion-tokens."
+        )
     too_large = [" ".join(turn) for turn, values in found.items() if values is None]
     found = {turn: values for turn, values in found.items() if values is not None}
     rows = summary(found)

@@ -167,7 +167,10 @@ def _examples(trainer, chosen, micro_batch):
     from sa_ah_lib.train.evaluation import encode_prompts
 
     config, rows = _config(chosen, ""), []
-    count = lambda text: len(encode_prompts([Problem(text, "")], trainer.processing_class, config)[0])  # noqa: E731
+
+    def count(text):
+        return len(encode_prompts([Problem(text, "")], trainer.processing_class, config)[0])
+
     each = chosen.prompts // chosen.micro_batches
     for prompt in range(micro_batch * each, (micro_batch + 1) * each):
         # A digit is one token of the byte-level tokenizer.

@@ -37,7 +37,10 @@ def compare(directory, place, chosen):
     import trl
 
     with place.report(directory).open("a", encoding="utf-8", buffering=1) as report:
-        write = lambda **fields: report.write(json.dumps(fields) + "\n")  # noqa: E731
+
+        def write(**fields):
+            report.write(json.dumps(fields) + "\n")
+
         write(trainer=trl.GRPOTrainer.__name__, torch=torch.__version__, **vars(place))
         prepared, raised = torch.load(directory / "cases.pt"), 0
         for model in MODELS:

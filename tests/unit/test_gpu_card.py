@@ -99,6 +99,16 @@ def test_what_a_stopped_call_had_begun_ends_with_it_and_counts(signum, tmp_path)
     assert "| Machine | stopped |" in (tmp_path / "card" / "card.md").read_text().replace("  ", "")
 
 
+def test_what_a_killed_call_had_begun_ends_with_it(tmp_path):
+    """The next call measured beside it."""
+    command = subprocess.Popen([sys.executable, "-c", STOPPED_COMMAND, str(tmp_path)])
+    begun = tmp_path / "work" / "environment" / "pid"
+    until(begun.is_symlink, command)
+    command.kill()
+    command.wait()
+    until(lambda: gone(int(os.readlink(begun))), seconds=60)
+
+
 def test_no_stage_is_begun_without_time_for_it(tmp_path):
     """Neither in this call, nor where earlier calls have spent the total."""
     one = counting("a")
