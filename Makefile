@@ -21,6 +21,8 @@ TABLES := 07_tables_and_figures
 BOARD := 08_board
 # Runs of the board that `make board` trains, of those that are missing.
 NEW_RUNS ?= 0
+# Completions sampled of every problem by each of them: 16 for Pass@16.
+SAMPLES ?= 0
 # Notebook 07 needs no torch: the full environment serves where it is made, else a small one is.
 LIGHT := $(if $(wildcard $(READY)),$(VENV),.venv-figures)
 LOGS ?= figures/logs
@@ -61,17 +63,14 @@ notebooks: $(READY)
 	  -p SCALE $(SCALE) -p SEED $(SEED) -p STEPS $(STEPS) -r DATA "$(abspath $(DATA))" -r RUNS "$(abspath $(RUNS))" \
 	  -r OUT "$(abspath $(RUNS))/figures"
 
+# Its matrices are small: threads would wait for each other.
+figures: export OMP_NUM_THREADS := 1
 figures: $(LIGHT)/.installed  ## every table and figure from LOGS (the published ones) into figures/: no GPU, no torch
 	@mkdir -p $(RUNS)/notebooks
 	$(LIGHT)/bin/papermill --cwd notebooks notebooks/$(TABLES).ipynb $(RUNS)/notebooks/$(TABLES).ipynb \
 	  -p SEED $(SEED) -p WIDTH $(WIDTH) -r RUNS "$(abspath $(LOGS))"
-	$(LIGHT)/bin/python -m sa_ah_lib.report.seed_figures $(LOGS) --out figures/seeds
-	$(LIGHT)/bin/python -m sa_ah_lib.report.board_pages $(LOGS) --out figures/board
-	$(LIGHT)/bin/python -m sa_ah_lib.report.preregistered_pages $(LOGS) --out figures/preregistered
-	$(LIGHT)/bin/python -m sa_ah_lib.report.microscope_pages $(LOGS)/microscope --out figures/microscope
-	$(LIGHT)/bin/python -m sa_ah_lib.report.index figures
-	$(LIGHT)/bin/python -m sa_ah_lib.report.rule_cards docs/rules --logs $(LOGS)
-	$(LIGHT)/bin/python -m sa_ah_lib.report.pages $(LOGS) README.md docs/metrics.md docs/results.md
+	$(LIGHT)/bin/python -m sa_ah_lib.report $(LOGS) --out figures --cards docs/rules \
+	  --pages README.md docs/metrics.md docs/results.md
 
 docs: $(VENV)/.with-docs  ## this project's site in build/site, with every notebook executed at micro-s from its logs
 	$(BIN)/python -m sa_ah_lib.report.gallery docs/gallery
@@ -86,7 +85,7 @@ report: $(LIGHT)/.installed  ## one self-contained HTML page from LOGS, to send 
 
 board: $(READY)  ## every token-weight rule against GRPO, from LOGS and RUNS (NEW_RUNS=10 trains what is missing)
 	@$(BIN)/python -m sa_ah_lib.report.run_notebooks notebooks/$(BOARD).ipynb --out $(RUNS)/notebooks \
-	  --open figures/board -p NEW_RUNS $(NEW_RUNS) -r LOGS "$(abspath $(LOGS))" -r RUNS "$(abspath $(RUNS))"
+	  --open figures/board -p NEW_RUNS $(NEW_RUNS) -p SAMPLES $(SAMPLES) -r LOGS "$(abspath $(LOGS))" -r RUNS "$(abspath $(RUNS))"
 
 # RULE is a Python file with one rule, see docs/your-own-rule.md. ARGS are further options: --check-only, --pairs 1, --scale micro-sum.
 enter: $(READY)  ## check a token-weight rule of your own, train it, print its row of the board (RULE=my_rule.py)

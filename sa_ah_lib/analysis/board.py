@@ -92,7 +92,9 @@ def entries() -> list[Entry]:
     own = [Entry(METHOD_LABELS[method], method=method) for method in ("ah-grpo", "sa-ah-grpo")]
     own += [
         Entry(f"{METHOD_LABELS['sa-ah-grpo']}, 2 × step", method="sa-ah-grpo", learning_rate=2.0),
+        # One scalar on all rollouts would be GRPO: a group's weights are divided by their sum.
         Entry("Position decay, AH", "position", "ah-grpo"),
+        Entry("Shuffled entropy, AH", "shuffled", "ah-grpo"),
     ]
     own += [
         Entry(_control_label(method), str(CONTROLS[method].get("rule", "cumulative")), method) for method in CONTROLS

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sa_ah_lib.analysis.board import Entry
+from sa_ah_lib.analysis import board
 from sa_ah_lib.analysis.compared import evidence
 from sa_ah_lib.analysis.comparison import Arm, arms, caption
 from sa_ah_lib.analysis.seeds import METRICS, Comparison, compare_all
@@ -13,16 +13,17 @@ from sa_ah_lib.analysis.table import Table
 from sa_ah_lib.config import RunConfig
 
 ENDPOINTS = ("pass_at_1", "auc")
+_ROWS = {entry.label: entry for entry in board.entries()}
 ARMS = {
-    "GRPO": Entry("GRPO"),
-    "AH": Entry("AH", method="ah-grpo"),
-    "SA": Entry("SA", method="sa-ah-grpo"),
-    "SA, position": Entry("SA, position", "position", "control-position"),
-    "SA, one scalar": Entry("SA, one scalar", "scalar", "control-scalar"),
-    "GRPO, twice the step": Entry("GRPO, twice the step", learning_rate=2.0),
-    "GRPO, four times the step": Entry("GRPO, four times the step", learning_rate=4.0),
-    "AH, position": Entry("AH, position", "position", "ah-grpo"),
-    "SA, twice the step": Entry("SA, twice the step", method="sa-ah-grpo", learning_rate=2.0),
+    "GRPO": _ROWS["GRPO"],
+    "AH": _ROWS["AH-GRPO"],
+    "SA": _ROWS["SA-AH-GRPO"],
+    "SA, position": _ROWS["Position decay, SA"],
+    "SA, one scalar": _ROWS["One scalar, SA"],
+    "GRPO, twice the step": _ROWS["GRPO, 2 × step"],
+    "GRPO, four times the step": _ROWS["GRPO, 4 × step"],
+    "AH, position": _ROWS["Position decay, AH"],
+    "SA, twice the step": _ROWS["SA-AH-GRPO, 2 × step"],
 }
 """{name on the page: its row of the board}."""
 BEFORE = "before training"

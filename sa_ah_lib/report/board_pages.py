@@ -1,10 +1,5 @@
-"""The board's tables and its picture from run directories. Needs no torch.
+"""The board's tables and its picture from its rows. Needs no torch."""
 
-``python -m sa_ah_lib.report.board_pages figures/logs --out figures/board`` writes a table per scale and a forest plot.
-"""
-
-import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -12,7 +7,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sa_ah_lib.analysis import board
-from sa_ah_lib.analysis.loading import load
 from sa_ah_lib.analysis.seeds import METRICS
 from sa_ah_lib.analysis.table import Html
 from sa_ah_lib.report import forest
@@ -74,20 +68,3 @@ def save(boards: dict[str, list[board.Row]], directory: str | Path, width: str =
     drawn = picture(boards, width)
     paths = [path for table in tables for path in table.save(directory)]
     return paths + (save_pictures(drawn, directory, "board") if drawn else [])
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Write the board of the micro scales from run directories."""
-    parser = argparse.ArgumentParser(prog="python -m sa_ah_lib.report.board_pages", description=main.__doc__)
-    parser.add_argument("runs", nargs="+", help="directories that hold runs")
-    parser.add_argument("--out", default="figures/board", help="where the files go")
-    parser.add_argument("--scale", action="append", help=f"a scale; may be given again ({' and '.join(board.SCALES)})")
-    parser.add_argument("--width", choices=sorted(WIDTHS), default="single", help="journal columns of the picture")
-    options = parser.parse_args(arguments)
-    found = load(*options.runs)
-    boards = {scale: board.rows(found.results, scale) for scale in options.scale or board.SCALES}
-    print(*save(boards, options.out, options.width), sep="\n")
-
-
-if __name__ == "__main__":
-    main()

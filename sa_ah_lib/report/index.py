@@ -1,11 +1,6 @@
-"""An index of a directory of tables and figures by the paper's numbers, with the pictures. Needs no torch.
+"""An index of a directory of tables and figures by the paper's numbers, with the pictures. Needs no torch."""
 
-``python -m sa_ah_lib.report.index figures`` writes ``figures/README.md`` from what lies below ``figures/``.
-"""
-
-import argparse
 import re
-from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
 
@@ -135,13 +130,3 @@ def _place(folder):
 def _table(header, rows):
     # Without padding: cells hold links, and the longest would set the width of every line.
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows)) + "\n"
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Write an index of a directory of tables and figures.")
-    parser.add_argument("directory", nargs="?", default="figures", help="what notebook 07 and seed_figures wrote")
-    print(save(parser.parse_args(arguments).directory))
-
-
-if __name__ == "__main__":
-    main()

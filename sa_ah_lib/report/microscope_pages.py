@@ -1,12 +1,7 @@
-"""The gradient microscope's tables and pictures, from its JSON files. Needs no torch.
+"""The gradient microscope's tables and pictures, from its JSON files. Needs no torch."""
 
-``python -m sa_ah_lib.report.microscope_pages figures/logs/microscope --out figures/microscope`` draws all of them.
-"""
-
-import argparse
 import json
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -164,17 +159,3 @@ def _interval(row):
 
 def _number(value):
     return DASH if value is None or value != value else f"{value:.2f}"
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Draw every study of the microscope below a directory."""
-    parser = argparse.ArgumentParser(prog="python -m sa_ah_lib.report.microscope_pages", description=main.__doc__)
-    parser.add_argument("logs", help="a directory of the microscope's JSON files")
-    parser.add_argument("--out", default="figures/microscope", help="where tables and pictures go")
-    options = parser.parse_args(arguments)
-    for path in save(options.logs, options.out):
-        print(path)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,12 +1,10 @@
 """Fills the numbers of README and the docs from run logs, so that none is typed. Needs no torch.
 
-``python -m sa_ah_lib.report.pages figures/logs README.md docs/*.md`` rewrites what stands between a line
-``<!-- made: NAME -->`` and the next ``<!-- end -->``, for every NAME of ``BLOCKS``.
+A block stands between a line ``<!-- made: NAME -->`` and the next ``<!-- end -->``, NAME being one of ``BLOCKS``.
 """
 
-import argparse
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from tabulate import tabulate
@@ -21,6 +19,15 @@ from sa_ah_lib.report import paper_tables
 from sa_ah_lib.upstream.metrics import METRICS
 
 ENDPOINTS = ("pass_at_1", "auc")
+FIRST = {
+    "micro-legs": "micro-legs",
+    "micro-sum": "micro-sum",
+    "smollm2": "smollm2, 4 seeds",
+    "smollm2-seeds": "smollm2, 10 other seeds",
+}
+"""{preregistered design: its column in the README's table}."""
+PRE_TRAINED = ("smollm2", "smollm2-seeds")
+"""The designs whose runs are listed one by one."""
 BLOCK = re.compile(r"(<!-- made: ([\w-]+) -->\n)(.*?)(<!-- end -->)", re.S)
 
 
@@ -89,33 +96,33 @@ def preregistered_results(found: loading.Found) -> str:
 
 
 def settled(found: loading.Found) -> str:
-    """Final Pass@1 of the first preregistered comparisons of each scale whose runs are all there.
+    """Final Pass@1 of the preregistered comparisons of ``FIRST`` whose runs are all there.
 
-    A row per comparison, a column per scale. A cell is the gain in points, its 95 % interval, Holm's p and the verdict.
+    One row per comparison, one column per design. A cell: gain in points, 95 % interval, Holm's p, verdict.
     """
     cells: dict[str, dict[str, str]] = {}
-    for scale in preregistered.SCALES:
-        compared = preregistered.compared(found.results, scale, ("pass_at_1",))
+    for design, column in FIRST.items():
+        compared = preregistered.compared(found.results, design, ("pass_at_1",))
         for one in compared["pass_at_1"] if compared else []:
             told, _, adjusted, verdict = evidence(one)
             row = cells.setdefault(f"{one.first} against {one.second}", {})
-            row[scale] = f"{told.replace(' points', '')}<br>p {adjusted}, {verdict}"
-    scales = [scale for scale in preregistered.SCALES if any(scale in row for row in cells.values())]
-    rows = [[name, *(row.get(scale, DASH) for scale in scales)] for name, row in cells.items()]
-    return _markdown(["points of Pass@1 [95 %], Holm's p", *scales], rows)
+            row[column] = f"{told.replace(' points', '')}<br>p {adjusted}, {verdict}"
+    columns = [column for column in FIRST.values() if any(column in row for row in cells.values())]
+    rows = [[name, *(row.get(column, DASH) for column in columns)] for name, row in cells.items()]
+    return _markdown(["points of Pass@1 [95 %], Holm's p", *columns], rows)
 
 
 def learnt(found: loading.Found) -> str:
     """What each preregistered run of the pre-trained model began and ended with: answers, and how long they are."""
-    design = "smollm2"
-    if preregistered.missing(found.results, design):
-        return "The runs are not finished."
+    whole = [design for design in PRE_TRAINED if not preregistered.missing(found.results, design)]
     rows = []
-    for run in preregistered.runs_of(design, found.results):
+    for run in (run for design in whole for run in preregistered.runs_of(design, found.results)):
         ends = [[row for row in run.eval if row["step"] == step] for step in (0, run.last)]
         means = [[_mean(end, key) for end in ends] for key in ("correct", "truncated", "tokens")]
         right, cut, long = (f"{before:.3g} to {after:.3g}" for before, after in means)
         rows.append([METHOD_LABELS[run.config.method], run.config.seed, right, cut, long])
+    if not rows:
+        return "The runs are not finished."
     return _markdown(["arm", "seed", "Pass@1", "share cut at the limit", "mean tokens"], rows)
 
 
@@ -145,21 +152,13 @@ def fill(text: str, found: loading.Found) -> str:
     return BLOCK.sub(made, text)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Rewrite the blocks of pages in place."""
-    parser = argparse.ArgumentParser(prog="python -m sa_ah_lib.report.pages", description=main.__doc__)
-    parser.add_argument("logs", help="a directory of run directories")
-    parser.add_argument("pages", nargs="+", help="Markdown files with blocks")
-    options = parser.parse_args(arguments)
-    found = loading.load(options.logs)
-    for page in map(Path, options.pages):
+def save(paths: Iterable[str | Path], found: loading.Found) -> list[Path]:
+    """``fill`` pages in place; their paths."""
+    pages = [Path(path) for path in paths]
+    for page in pages:
         page.write_text(fill(page.read_text(encoding="utf-8"), found), encoding="utf-8")
-        print(page)
+    return pages
 
 
 def _markdown(header: list, rows: list) -> str:
     return tabulate(rows, header, tablefmt="github", disable_numparse=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,9 +1,5 @@
-"""The preregistered comparisons as tables and one picture. Needs no torch.
+"""The preregistered comparisons as tables and one picture each. Needs no torch."""
 
-``python -m sa_ah_lib.report.preregistered_pages figures/logs --out figures/preregistered``
-"""
-
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +9,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sa_ah_lib.analysis import preregistered
-from sa_ah_lib.analysis.loading import load
 from sa_ah_lib.analysis.seeds import METRICS, Comparison, outcome
 from sa_ah_lib.report import forest
 from sa_ah_lib.report.style import WIDTHS, caption, save_pictures, styled
@@ -75,16 +70,3 @@ def save(runs: Sequence[Any], directory: str | Path) -> list[Path]:
         if drawn := picture(runs, name):
             paths += save_pictures(drawn, directory, f"preregistered-{name}")
     return paths
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Write the preregistered comparisons from run directories."""
-    parser = argparse.ArgumentParser(prog="python -m sa_ah_lib.report.preregistered_pages", description=main.__doc__)
-    parser.add_argument("runs", nargs="+", help="directories that hold runs")
-    parser.add_argument("--out", default="figures/preregistered", help="where tables and pictures go")
-    options = parser.parse_args(arguments)
-    print(*save(load(*options.runs).results, options.out), sep="\n")
-
-
-if __name__ == "__main__":
-    main()

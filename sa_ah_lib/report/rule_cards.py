@@ -1,11 +1,8 @@
 """Rule cards: one page per token-weight rule, from its record and its rows of the board, with its weights drawn.
 
-    python -m sa_ah_lib.report.rule_cards docs/rules --logs figures/logs
-
 The drawings call the rules and need torch; without it the pages alone are written.
 """
 
-import argparse
 import html
 import importlib.util
 import math
@@ -14,7 +11,6 @@ from pathlib import Path
 
 from sa_ah_lib import rulebook
 from sa_ah_lib.analysis import board
-from sa_ah_lib.analysis.loading import load
 from sa_ah_lib.analysis.table import markdown_table
 
 ROLLOUTS = (
@@ -50,18 +46,18 @@ Cells = list[tuple[str, dict[str, str]]]
 """(rule, {column: cell}) of every row of a board."""
 
 
-def write_cards(directory: str | Path, logs: str | Path) -> list[Path]:
+def save(boards: Mapping[str, list[board.Row]], directory: str | Path) -> list[Path]:
     """Write ``<rule>.md`` and ``<rule>.svg`` for every rule, and README.md with a table of them; returns the paths.
 
     Args:
-        logs: a directory of run directories, of which the results are.
+        boards: {scale: its rows of the board}, of which the results are.
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    found, drawn, written = load(logs).results, importlib.util.find_spec("torch"), []
-    boards = {scale: board_cells(board.rows(found, scale), scale) for scale in board.SCALES}
+    cells = {scale: board_cells(rows, scale) for scale, rows in boards.items()}
+    drawn, written = importlib.util.find_spec("torch"), []
     for record in board.SHIPPED:
-        pages = {"md": card(record, boards)} | ({"svg": strip(example_weights(record))} if drawn else {})
+        pages = {"md": card(record, cells)} | ({"svg": strip(example_weights(record))} if drawn else {})
         written += [_write(directory / f"{record.name}.{suffix}", text) for suffix, text in pages.items()]
     return [*written, _write(directory / "README.md", index())]
 
@@ -123,7 +119,7 @@ def index() -> str:
     return (
         "# Token-weight rules\n\nEvery rule gives each completion token one weight, which multiplies GRPO's "
         "clipped policy term; weights are constants of the loss. Made by "
-        "`python -m sa_ah_lib.report.rule_cards docs/rules`.\n\n"
+        "`make figures`.\n\n"
         f"| rule | name | source | divided by | reads |\n|---|---|---|---|---|\n{rows}"
     )
 
@@ -207,15 +203,3 @@ def _range(allowed):
 def _write(path, text):
     path.write_text(text, encoding="utf-8")
     return path
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("directory", help="where the pages go, docs/rules")
-    parser.add_argument("--logs", default="figures/logs", help="run directories that the results are of")
-    given = parser.parse_args()
-    print(f"{len(write_cards(given.directory, given.logs))} files written")
-
-
-if __name__ == "__main__":
-    main()

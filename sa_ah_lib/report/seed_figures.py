@@ -1,13 +1,10 @@
-"""Pictures of comparisons over seeds: one function a figure, arms in, axes out. Needs no torch.
+"""Pictures of comparisons over seeds: one function a figure, arms in, axes out. Needs no torch."""
 
-``python -m sa_ah_lib.report.seed_figures RUNS... --out DIR`` draws every comparison of two seeds or more below RUNS.
-"""
-
-import argparse
 import textwrap
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -17,7 +14,6 @@ from matplotlib.figure import Figure
 from sa_ah_lib.analysis import answer
 from sa_ah_lib.analysis.compared import Compared
 from sa_ah_lib.analysis.comparison import Arm, arm_of, by_family, caption
-from sa_ah_lib.analysis.loading import load
 from sa_ah_lib.analysis.seeds import METRICS, interquartile_mean, performance_profile, scores
 from sa_ah_lib.report import forest
 from sa_ah_lib.report.style import METHOD_STYLE, save_pictures, styled
@@ -217,24 +213,11 @@ EXPLORATORY = "Exploratory: comparisons that were settled before their runs have
 """Below the published tables of arms over seeds, as ``docs/preregistration.md`` promises."""
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line: the figures of every comparison over seeds, its table and its answer in words."""
-    parser = argparse.ArgumentParser(description="Draw comparisons over seeds from run directories.")
-    parser.add_argument("runs", nargs="+", help="directories that hold runs")
-    parser.add_argument("--out", default="figures", help="where the PNG, SVG and PDF files go")
-    options = parser.parse_args(arguments)
-    found = load(*options.runs)
-    print(*found.messages, sep="\n")
-    families = by_family(found.results)
-    if not families:
-        print(f"no method with two seeds or more below {options.runs}; nothing to draw.")
-    for name, arms in families.items():
+def save_all(runs: Iterable[Any], directory: str | Path) -> list[Path]:
+    """Every comparison of two seeds or more: its pictures, its tables and its answer in words; the paths written."""
+    paths: list[Path] = []
+    for name, arms in by_family(runs).items():
         compared = Compared.of(arms)
-        for paths in save(compared, options.out, name).values():
-            print(*paths, sep="\n")
-        told = f"{EXPLORATORY}\n\n{answer.paragraph(compared)}"
-        print(*compared.save(options.out, f"seeds-{name}", told), told, sep="\n")
-
-
-if __name__ == "__main__":
-    main()
+        paths += [path for drawn in save(compared, directory, name).values() for path in drawn]
+        paths += compared.save(directory, f"seeds-{name}", f"{EXPLORATORY}\n\n{answer.paragraph(compared)}")
+    return paths

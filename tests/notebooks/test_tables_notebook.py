@@ -185,14 +185,8 @@ def test_the_committed_figures_are_those_of_the_published_logs(tmp_path, cpu):
     variables = older_cpu.variables() if cpu == "an older CPU" else {}
     logs, committed = ROOT / "figures" / "logs", ROOT / "figures"
     plain(variables, RUNS=str(logs), OUT=str(tmp_path))
-    child("-m", "sa_ah_lib.report.seed_figures", str(logs), "--out", str(tmp_path / "seeds"), variables=variables)
-    child("-m", "sa_ah_lib.report.board_pages", str(logs), "--out", str(tmp_path / "board"), variables=variables)
-    pages = ("-m", "sa_ah_lib.report.preregistered_pages", str(logs), "--out", str(tmp_path / "preregistered"))
-    child(*pages, variables=variables)
-    studies = str(logs / "microscope"), "--out", str(tmp_path / "microscope")
-    child("-m", "sa_ah_lib.report.microscope_pages", *studies, variables=variables)
     (tmp_path / "logs").mkdir()
-    child("-m", "sa_ah_lib.report.index", str(tmp_path), variables=variables)
+    child("-m", "sa_ah_lib.report", str(logs), "--out", str(tmp_path), variables=variables)
     published, drawn = contents(committed, without=("logs",)), contents(tmp_path)
     assert sorted(published) == sorted(drawn), "run `make figures`, and remove what it no longer makes"
     shown = {name for name in drawn if name.endswith((".png", ".svg", ".pdf"))}

@@ -16,7 +16,7 @@ from trl.trainer.grpo_trainer import GRPOTrainer  # noqa: E402
 from sa_ah_lib import rulebook, rules  # noqa: E402
 from sa_ah_lib.rules.cumulative import TOLERANCE, matched, shuffled, top_entropy  # noqa: E402
 from sa_ah_lib.trainer import GROUP_KEY  # noqa: E402
-from sa_ah_lib.weighting import rollout_weights  # noqa: E402
+from sa_ah_lib.weighting import group_normalized, rollout_weights  # noqa: E402
 
 RULES = [name for name, record in rulebook.RECORDS.items() if record.takes_scope]
 CONTROLS = [rule for rule in RULES if rule != "cumulative"]
@@ -185,6 +185,14 @@ def test_a_group_is_weighed_by_itself(rule):
         rows = groups == g
         alone = rule_weights(entropy[rows], mask[rows], advantages[rows], groups[rows] + 5, 1.0, "negative", rule)
         close(alone, whole[rows], rtol=0, atol=0)
+
+
+def test_one_scalar_on_all_rollouts_is_grpo():
+    """Why the board has no such row: the division by a group's weights takes out what they have in common."""
+    entropy, mask, advantages, groups = random_case(9)
+    found = rule_weights(entropy, mask, advantages, groups, 1.0, "all", "scalar")
+    assert (found[mask.bool()] < 1).all()
+    close(group_normalized(found, mask, groups), group_normalized(torch.ones_like(found), mask, groups))
 
 
 def test_the_shuffle_has_a_random_state_of_its_own():

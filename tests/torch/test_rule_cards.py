@@ -10,7 +10,7 @@ pytest.importorskip("torch")
 from made_runs import made_run
 
 from sa_ah_lib import rulebook
-from sa_ah_lib.analysis import board
+from sa_ah_lib.analysis import board, loading
 from sa_ah_lib.report import rule_cards
 
 DOCS = Path(__file__).parents[2] / "docs" / "rules"
@@ -31,9 +31,10 @@ def boards():
 
 
 def test_the_committed_cards_are_todays(tmp_path):
-    """A card that shows an older default, or no card at all; run `make figures`, or
-    python -m sa_ah_lib.report.rule_cards docs/rules."""
-    made = {path.name: path.read_text(encoding="utf-8") for path in rule_cards.write_cards(tmp_path, LOGS)}
+    """A card that shows an older default, or no card at all; run `make figures`."""
+    found = loading.load(LOGS).results
+    written = rule_cards.save({scale: board.rows(found, scale) for scale in board.SCALES}, tmp_path)
+    made = {path.name: path.read_text(encoding="utf-8") for path in written}
     assert made == {path.name: path.read_text(encoding="utf-8") for path in DOCS.iterdir()}
 
 
@@ -68,5 +69,5 @@ def test_a_card_has_its_rows_of_the_board(boards):
 def test_without_torch_the_pages_are_written_and_the_drawings_left(tmp_path, monkeypatch):
     """`make figures` needs no torch, and the results change with the logs."""
     monkeypatch.setattr(rule_cards.importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr(rule_cards, "load", lambda logs: rule_cards.argparse.Namespace(results=[]))
-    assert {path.suffix for path in rule_cards.write_cards(tmp_path, LOGS)} == {".md"}
+    boards = {"micro-sum": board.rows([], "micro-sum")}
+    assert {path.suffix for path in rule_cards.save(boards, tmp_path)} == {".md"}

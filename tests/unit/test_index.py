@@ -77,7 +77,7 @@ def test_comparisons_over_seeds_are_shown(tmp_path):
     for seed in (1, 2):
         for method in ("grpo", "sa-ah-grpo"):
             write_run(tmp_path / "runs", preset("micro-s", method, seed=seed, steps=30, eval_examples=40))
-    seed_figures.main([str(tmp_path / "runs"), "--out", str(tmp_path / "seeds")])
+    seed_figures.save_all(loading.load(tmp_path / "runs").results, tmp_path / "seeds")
     page = section(index.save(tmp_path).read_text(encoding="utf-8"), "micro-s-30steps-a0.5")
     for kind in ("summary", "seeds", "profiles"):
         assert f"src='seeds/{kind}-micro-s-30steps-a0.5.png'" in page

@@ -35,7 +35,7 @@ def test_committed_blocks_are_those_of_the_published_logs(published):
 
 def test_make_figures_fills_every_page_with_blocks():
     """A page that is left out of the recipe keeps the numbers of its day."""
-    (recipe,) = re.findall(r"report\.pages \$\(LOGS\) (.*)", (ROOT / "Makefile").read_text(encoding="utf-8"))
+    (recipe,) = re.findall(r"--pages (.*)", (ROOT / "Makefile").read_text(encoding="utf-8"))
     assert set(recipe.split()) == {str(page.relative_to(ROOT)) for page in with_blocks()}
 
 

@@ -88,7 +88,7 @@ def test_it_fits_its_screen(page, runs, tmp_path, width):
 
 def test_the_pictures_over_seeds_are_those_of_make_figures(page, runs, tmp_path):
     """Outside the project's style fonts grow and labels run into one another."""
-    seed_figures.main([str(runs), "--out", str(tmp_path)])
+    seed_figures.save_all(loading.load(runs).results, tmp_path)
     picture = (tmp_path / "summary-micro-s-30steps-a0.5.png").read_bytes()
     assert base64.b64encode(picture).decode() in page
 
