@@ -8,6 +8,7 @@ from pathlib import Path
 from sa_ah_lib.analysis import board, loading
 from sa_ah_lib.config import SCALES
 from sa_ah_lib.enter import runs
+from sa_ah_lib.train import data, reuse
 
 CHECKED_ON = 60
 """Logged groups that a rule file is checked on."""
@@ -23,6 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--pairs", type=int, help="how many of the board's pairs of warm start and seed (all)")
     parser.add_argument("--steps", type=int, default=0, help="0 is the board's own length")
     parser.add_argument("--workers", type=int, default=2, help="runs at a time, one core each (%(default)s)")
+    parser.add_argument("--samples", type=int, default=0, help="completions sampled of each run, 16 for Pass@16")
     parser.add_argument("--logs", default="figures/logs", help="published runs: GRPO's are read from here")
     parser.add_argument("--runs", default="runs", help="where new runs go")
     parser.add_argument("--check-only", action="store_true", help="stop before training")
@@ -46,8 +48,10 @@ def _enter(given):
     found = _found(given, home, wanted)
     places = ((grpo, Path(given.runs)), (entry, home))
     jobs = [(c, home) for e, home in places for c in board.missing([e], found, given.scale, given.steps, given.pairs)]
+    if jobs:
+        _check_problems(found, given.scale)
     print(_forecast(jobs, found, given))
-    found += runs.train(jobs, given.rule, given.workers)
+    found += runs.train(jobs, given.rule, given.workers, given.samples)
     rows = board.rows(found, given.scale, given.steps, [*board.line(), entry])
     table = board.table([row for row in rows if row.arm.runs], given.scale)
     print(table.markdown, *table.save(home), sep="\n")
@@ -69,6 +73,17 @@ def _found(given, home, wanted):
     results = loading.load(*places).results
     own = [r for r in results if r.directory.parent == home or "enter" not in r.directory.parts]
     return [r for r in own if (r.config.warm_start, r.config.seed) in wanted]
+
+
+def _check_problems(found, scale):
+    """Raise ``reuse.OtherDataError`` where runs that a new one is paired with saw other problems than it will."""
+    for run in {run.config.warm_start: run for run in found if run.config.scale == scale}.values():
+        record, today = run.environment.get("data", {}), data.load(run.config).record
+        if record.get("sha256", today["sha256"]) != today["sha256"]:
+            raise reuse.OtherDataError(
+                f"runs of a pair must be made on the same problems. {run.config.run_id} has {reuse.named(record)}; a "
+                f"new run would have {reuse.named(today)}. Name another directory in LOGS, and GRPO is trained anew."
+            )
 
 
 def _forecast(jobs, found, given):

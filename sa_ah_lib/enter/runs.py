@@ -29,7 +29,7 @@ def directory(path: str | Path, runs: str | Path) -> Path:
     return Path(runs) / "enter" / f"{Path(path).stem}-{digest}"
 
 
-def train(jobs: Sequence[Job], rule_file: str | Path | None = None, workers: int = 2) -> list[Run]:
+def train(jobs: Sequence[Job], rule_file: str | Path | None = None, workers: int = 2, samples: int = 0) -> list[Run]:
     """Train runs, ``workers`` at a time, each on one core, with one bar over all steps.
 
     A run that was stopped goes on from its checkpoint. What a run prints is in ``output.log`` beside it. Runs end with
@@ -37,6 +37,7 @@ def train(jobs: Sequence[Job], rule_file: str | Path | None = None, workers: int
 
     Args:
         rule_file: the file that registers their rule, or None.
+        samples: completions sampled of each problem when a run is trained, see ``train.sampled``; 0 samples none.
 
     Returns:
         The runs, read back from their logs.
@@ -55,7 +56,7 @@ def train(jobs: Sequence[Job], rule_file: str | Path | None = None, workers: int
         given = str(rule_file) if rule_file else None
         try:
             # Inside, because a worker may be at work before the last run is handed in.
-            pending = [pool.submit(_one, config.to_dict(), str(parent), given) for config, parent in jobs]
+            pending = [pool.submit(_one, config.to_dict(), str(parent), given, samples) for config, parent in jobs]
             while not all(job.done() for job in pending):
                 time.sleep(1)
                 if new := sum(map(steps_done, jobs)) - bar.n:
@@ -87,20 +88,22 @@ def _end_with_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def _one(values: dict[str, Any], parent: str, rule_file: str | None) -> None:
+def _one(values: dict[str, Any], parent: str, rule_file: str | None, samples: int) -> None:
     """One run, in a process of its own."""
     Path(parent).mkdir(parents=True, exist_ok=True)
     log = os.open(Path(parent) / "output.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(log, stream)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    from sa_ah_lib.train import training  # first: it imports Unsloth, which patches torch
+    from sa_ah_lib.train import sampled, training  # first: they import Unsloth, which patches torch
 
     if rule_file:
         from sa_ah_lib.enter.rule_file import load
 
         load(rule_file)
-    training.run(RunConfig.from_dict(values), parent, progress=False)
+    run = training.run(RunConfig.from_dict(values), parent, progress=False)
+    if samples:
+        sampled.evaluate_sampled(run.directory, samples, progress=False)
 
 
 def steps_done(job: Job) -> int:

@@ -8,15 +8,19 @@ import time
 from pathlib import Path
 
 import pytest
+from made_runs import made_run
 from processes import gone, until
 
 from sa_ah_lib.config import preset
+from sa_ah_lib.enter import __main__ as command
 from sa_ah_lib.enter import runs
+from sa_ah_lib.train import data
+from sa_ah_lib.train.reuse import OtherDataError
 
 JOBS = 5
 
 
-def waiting(values, parent, rule_file):
+def waiting(values, parent, rule_file, samples):
     """A run of ten minutes that says which process it is."""
     Path(parent, f"seed{values['seed']}").write_text(str(os.getpid()), encoding="utf-8")
     time.sleep(600)
@@ -52,3 +56,14 @@ def test_no_run_outlives_its_entry(signum, status, tmp_path):
         entry.kill()
     until(lambda: all(map(gone, pids)))
     assert len(list(tmp_path.iterdir())) == 2, "a run began after the entry was stopped"
+
+
+def test_runs_on_other_problems_are_refused_before_any_training():
+    """Twenty minutes of training whose runs then make no pair."""
+    run = made_run("grpo", 1, scale="micro-s", steps=3)
+    run.environment["data"] = data.load(run.config).record
+    command._check_problems([run], "micro-s")
+    run.environment["data"] = {"source": "older problems", "sha256": "0" * 64}
+    with pytest.raises(OtherDataError, match="same problems.*older problems.*000000000000.*LOGS"):
+        command._check_problems([run], "micro-s")
+    command._check_problems([run], "micro-sum")
