@@ -81,7 +81,7 @@ def _micro(scale, comparisons):
     return Design(scale, tuple(arm for arm in ARMS if arm in named), range(5), (1, 2), comparisons)
 
 
-TEN_SEEDS = Design("smollm2", ("GRPO", "AH"), (0,), range(6, 16), TAUGHT)
+MORE_SEEDS = Design("smollm2", ("GRPO", "AH"), (0,), range(6, 14), TAUGHT)
 PRE_TRAINED = Design(
     "smollm2",
     ("GRPO", "AH", "SA", "SA, position"),
@@ -93,7 +93,7 @@ DESIGNS = {
     "micro-legs": _micro("micro-legs", COMPARISONS),
     "micro-sum": _micro("micro-sum", COMPARISONS),
     "smollm2": PRE_TRAINED,
-    "smollm2-seeds": TEN_SEEDS,
+    "smollm2-seeds": MORE_SEEDS,
     "micro-legs-steps": _micro("micro-legs", STEP_SIZES),
     "micro-sum-steps": _micro("micro-sum", STEP_SIZES),
 }
