@@ -92,7 +92,6 @@ def entries() -> list[Entry]:
     own = [Entry(METHOD_LABELS[method], method=method) for method in ("ah-grpo", "sa-ah-grpo")]
     own += [
         Entry(f"{METHOD_LABELS['sa-ah-grpo']}, 2 × step", method="sa-ah-grpo", learning_rate=2.0),
-        # One scalar on all rollouts would be GRPO: a group's weights are divided by their sum.
         Entry("Position decay, AH", "position", "ah-grpo"),
         Entry("Shuffled entropy, AH", "shuffled", "ah-grpo"),
     ]
@@ -212,4 +211,5 @@ def _notes(found, scale):
     notes += [f"{ran} of {len(found)} rows were run. A row's n is its pairs with GRPO: one warm start and one seed."]
     if best:
         notes.append(f"The line to beat is {best}, the GRPO with the highest mean Pass@1 of those run on all pairs.")
+    left += "; One scalar, AH: a group's weights are divided by their sum, so it is GRPO"
     return (*notes, f"Without a row: {left}.")

@@ -8,6 +8,8 @@ import pytest
 
 nbformat = pytest.importorskip("nbformat")
 
+from sa_ah_lib.analysis.comparison import PUBLISHED_STEPS
+
 PATHS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 LIBRARY = Path(__file__).parents[2] / "sa_ah_lib"
 METHODS = ("02_grpo", "03_ah_grpo", "04_sa_ah_grpo")
@@ -50,6 +52,11 @@ class TestEach:
     def test_papermill_finds_the_parameters(self, path):
         papermill = pytest.importorskip("papermill")
         assert {"SCALE", "RUNS", "DATA"} <= papermill.inspect_notebook(path).keys()
+
+    def test_names_only_modules_that_are_there(self, path):
+        """A name that is gone sends its reader looking."""
+        for module in re.findall(r"`sa_ah_lib\.([\w.]+)`", path.read_text(encoding="utf-8")):
+            assert LIBRARY.joinpath(*module.split(".")).with_suffix(".py").is_file(), module
 
     def test_holds_no_output(self, path):
         """Stored outputs are numbers that nobody measured with this code."""
@@ -159,3 +166,19 @@ def test_the_method_notebooks_differ_in_title_and_parameters_only():
     assert rests[0] == rests[1] == rests[2]
     differing = {re.sub(r'METHOD = ".*"', "METHOD", parameters(n)[0].source) for n in notebooks}
     assert len(differing) == 1
+
+
+def test_the_lengths_of_the_published_comparisons_are_those_of_the_library():
+    """A reader's STEPS = 0 trained another number than the page said."""
+    beyond, board = (parameters_of(name) for name in ("06_beyond_the_paper", BOARD))
+    for scale, steps in PUBLISHED_STEPS.items():
+        assert f"`{scale}` {steps}" in beyond
+    assert "40 on `micro-legs`, 60 on `micro-sum`" in board
+    assert (PUBLISHED_STEPS["micro-legs"], PUBLISHED_STEPS["micro-sum"]) == (40, 60)
+
+
+def parameters_of(name):
+    """The row of STEPS in a notebook's table of parameters."""
+    (path,) = (path for path in PATHS if path.stem == name)
+    (line,) = (line for line in read(path).cells[1].source.splitlines() if line.startswith("| `STEPS`"))
+    return line
