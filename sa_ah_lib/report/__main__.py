@@ -1,7 +1,7 @@
 """Every table and figure that notebook 07 does not make, from run directories. Needs no torch.
 
 ``python -m sa_ah_lib.report figures/logs --out figures`` reads the logs once and writes ``seeds``, ``board``,
-``preregistered``, ``microscope`` and an index of all that lies in ``--out``.
+``distance``, ``preregistered``, ``microscope`` and an index of all that lies in ``--out``.
 """
 
 import argparse
@@ -10,7 +10,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sa_ah_lib.analysis import board, loading
-from sa_ah_lib.report import board_pages, index, microscope_pages, pages, preregistered_pages, rule_cards, seed_figures
+from sa_ah_lib.report import (
+    board_pages,
+    distance_pages,
+    index,
+    microscope_pages,
+    pages,
+    preregistered_pages,
+    rule_cards,
+    seed_figures,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -30,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"no method with two seeds or more below {given.runs}; nothing is compared over seeds.")
     boards = {scale: board.rows(found.results, scale) for scale in board.SCALES}
     paths += board_pages.save(boards, given.out / "board")
+    paths += distance_pages.save(found.results, given.out / "distance")
     paths += preregistered_pages.save(found.results, given.out / "preregistered")
     for runs in given.runs:
         paths += microscope_pages.save(Path(runs) / "microscope", given.out / "microscope")

@@ -35,7 +35,9 @@ def save(directory: str | Path) -> Path:
         sections = [part for name in names if (part := _section(directory, folders, name))]
         parts += [f"## {start}\n", *sections] if sections else []
     parts += [*_one_row(directory, "preregistered", "Settled before the runs")]
-    parts += [*_one_row(directory, "board", "The board of rules"), *_seeds(directory), *_microscope(directory)]
+    parts += [*_one_row(directory, "board", "The board of rules")]
+    parts += [*_one_row(directory, "distance", "How far each rule moved")]
+    parts += [*_seeds(directory), *_microscope(directory)]
     path = directory / "README.md"
     path.write_text("\n".join(parts), encoding="utf-8")
     return path
@@ -58,6 +60,7 @@ def _folder_table(directory, folders):
     rows = [[f"`{name}/`", "several models; " * (name in BOTH) + what] for name, what in folders.items()]
     others = {
         "board/": "measured: every token-weight rule against GRPO, paired by warm start and seed",
+        "distance/": "measured: how far each rule moved the policy, and GRPO as far",
         "preregistered/": "measured: the comparisons that were settled before their runs",
         "seeds/": "measured: methods over seeds, paired",
         "microscope/": "measured: what each rule does to the gradient of frozen rollouts, and to their tokens",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from sa_ah_lib.analysis import answer, loading, preregistered
+from sa_ah_lib.analysis import answer, board, distance, loading, preregistered
 from sa_ah_lib.analysis.compared import Compared, against_reference, evidence
 from sa_ah_lib.analysis.comparison import by_family, caption
 from sa_ah_lib.analysis.extraction import extraction
@@ -126,13 +126,19 @@ def learnt(found: loading.Found) -> str:
     return _markdown(["arm", "seed", "Pass@1", "share cut at the limit", "mean tokens"], rows)
 
 
+def distances(found: loading.Found) -> str:
+    """How far each rule moved on the board's scales, and its comparison with GRPO at that distance."""
+    moved = {scale: distance.moved(found.results, scale) for scale in board.SCALES}
+    return "\n\n".join(distance.table(rows, scale).markdown.rstrip() for scale, rows in moved.items() if rows) + "\n"
+
+
 def _mean(rows, key):
     return sum(row[key] for row in rows) / len(rows)
 
 
 BLOCKS: dict[str, Callable[[loading.Found], str]] = {
     "main": main_results, "metrics": metrics, "summary": summary, "comparisons": comparisons, "extraction": extracted,
-    "preregistered": preregistered_results, "settled": settled, "learnt": learnt,
+    "preregistered": preregistered_results, "settled": settled, "learnt": learnt, "distance": distances,
 }  # fmt: skip
 """{name: what makes the block from the logs}."""
 

@@ -44,7 +44,7 @@ PROFILE_BANDS = "bands, where drawn: 95% bootstrap intervals over seeds"
 def plot_scores(arms: Sequence[Arm], metric: str, ax: Axes | None = None) -> Axes:
     """Every seed's score (small) and the interquartile mean with its 95% bootstrap interval, one row an arm."""
     ax = ax or plt.subplots()[1]
-    for row, (arm, style) in enumerate(zip(arms, _styles(arms), strict=True)):
+    for row, (arm, style) in enumerate(zip(arms, styles(arms), strict=True)):
         forest.values(ax, row + TICKS, list(scores(arm, metric).values()), style)
         found = interquartile_mean(arm, metric)
         forest.interval(ax, row, found.value, found.low, found.high, style)
@@ -67,9 +67,9 @@ def plot_gains(compared: Compared, metric: str, ax: Axes | None = None) -> Axes:
     against = compared.against[metric]
     others = [arm for arm in arms if arm.label in against]
     forest.no_difference(ax, metric)
-    styles = dict(zip([arm.label for arm in arms], _styles(arms), strict=True))
+    drawn = dict(zip([arm.label for arm in arms], styles(arms), strict=True))
     for row, arm in enumerate(others):
-        forest.gain(ax, row, against[arm.label], styles[arm.label], ticks=TICKS)
+        forest.gain(ax, row, against[arm.label], drawn[arm.label], ticks=TICKS)
     forest.rows(ax, [arm.label for arm in others])
     better = "right" if rule.larger_is_better else "left"
     unit = f"{rule.label}, ratio to {anchor.label}" if rule.ratio else f"{rule.label} − {anchor.label} (points)"
@@ -88,7 +88,7 @@ def plot_profile(arms: Sequence[Arm], metric: str, ax: Axes | None = None) -> Ax
     arms = [arm for arm in arms if scores(arm, metric)]
     values = np.concatenate([list(scores(arm, metric).values()) for arm in arms]) if arms else np.array([0.0, 1.0])
     thresholds = np.linspace(values.min() - 0.02 * np.ptp(values), values.max() + 0.02 * np.ptp(values), 201)
-    for arm, style in zip(arms, _styles(arms), strict=True):
+    for arm, style in zip(arms, styles(arms), strict=True):
         share, low, high = performance_profile(arm, metric, thresholds)
         line = {key: style[key] for key in ("color", "linestyle")}
         ax.plot(thresholds, share, label=arm.label, drawstyle="steps-post", **line)
@@ -163,8 +163,8 @@ def _captioned(figure, arms, width, bars):
     return figure
 
 
-def _styles(arms):
-    """A style an arm: its method's; further arms of that method take other markers."""
+def styles(arms: Iterable[Arm]) -> list[dict[str, Any]]:
+    """A style for each arm: its method's; further arms of that method take other markers."""
     seen, found = {}, []
     for arm in arms:
         method = arm.config.method
