@@ -29,6 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--runs", default="runs", help="where new runs go")
     parser.add_argument("--check-only", action="store_true", help="stop before training")
     given = parser.parse_args(arguments)
+    if given.samples < 0:
+        parser.error(f"--samples must be at least 0. Got {given.samples}.")
     try:
         return _enter(given)
     except KeyboardInterrupt:

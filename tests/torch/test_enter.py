@@ -243,14 +243,15 @@ def test_only_missing_runs_are_trained_and_the_row_stands_beside_grpos(written, 
         write_run(logs, base.replace(warm_start=start, seed=seed))
     trained = []
 
-    def train(jobs, file, workers):
-        assert file == str(path)
+    def train(jobs, file, workers, samples):
+        assert file == str(path) and samples == 16
         trained.extend(config for config, _ in jobs)
         return [write_run(parent, config) for config, parent in jobs]
 
     monkeypatch.setattr(runs, "train", train)
     monkeypatch.setattr(replay, "groups", lambda *_: REPLAYED)
     options = ["--scale", "micro-sum", "--logs", str(logs), "--runs", str(home), "--pairs", "4", "--steps", "30"]
+    options += ["--samples", "16"]
     assert command.main([str(path), *options]) == 0
     wanted = [("cumulative", *pairs[3]), *(("mine", *pair) for pair in pairs)]
     assert [(c.rule, c.warm_start, c.seed) for c in trained] == wanted
