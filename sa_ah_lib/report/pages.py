@@ -22,8 +22,7 @@ ENDPOINTS = ("pass_at_1", "auc")
 FIRST = {
     "micro-legs": "micro-legs",
     "micro-sum": "micro-sum",
-    "smollm2": "smollm2, 4 seeds",
-    "smollm2-seeds": "smollm2, 8 other seeds",
+    "smollm2-seeds": "smollm2",
 }
 """{preregistered design: its column in the README's table}."""
 PRE_TRAINED = ("smollm2", "smollm2-seeds")
