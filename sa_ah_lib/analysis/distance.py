@@ -84,8 +84,7 @@ def moved(results: Iterable[Run], scale: str) -> list[Moved]:
     line = [arm for arm in line if keys and arm.runs.keys() == keys]
     if len(line) < 2:
         return []
-    rules = [Arm(arm.label, arm.config, {key: arm.runs[key] for key in keys & arm.runs.keys()}) for entry, arm in ran
-             if not entry.is_line and keys & arm.runs.keys()]  # fmt: skip
+    rules = [_of_pairs(arm, keys) for entry, arm in ran if not entry.is_line and keys & arm.runs.keys()]
     at_equal = compare_all([(arm, grpo_as_far(arm, line)) for arm in rules], METRIC)
     found = {one.first: one for one in at_equal}
     return [_moved(arm, found.get(arm.label), line) for arm in (*line, *rules)]
@@ -110,6 +109,10 @@ def _beyond(one):
 def _usable(arm):
     runs = {key: run for key, run in arm.runs.items() if math.isfinite(distance(run)) and 0 in run.answers}
     return Arm(arm.label, arm.config, runs)
+
+
+def _of_pairs(arm, keys):
+    return Arm(arm.label, arm.config, {key: run for key, run in arm.runs.items() if key in keys})
 
 
 def _between(runs, place):
