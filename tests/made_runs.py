@@ -26,6 +26,13 @@ def made_run(method="grpo", seed=123, correct=400, spread=1.0, scale="micro-s", 
     return assemble(Path(config.run_id), config, environment, True, **logs)
 
 
+def made_of(config, correct):
+    """``made_run`` of a whole configuration."""
+    named = ("method", "seed", "scale", "steps")
+    rest = {name: value for name, value in config.to_dict().items() if name not in named}
+    return made_run(config.method, config.seed, correct, scale=config.scale, steps=config.steps, **rest)
+
+
 def family(method, corrects, spreads=None, **changes):
     """One run a seed (0, 1, ...), with these final counts and reward spreads."""
     spreads = spreads or [1.0] * len(corrects)

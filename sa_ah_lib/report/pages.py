@@ -25,8 +25,6 @@ FIRST = {
     "smollm2-seeds": "smollm2",
 }
 """{preregistered design: its column in the README's table}."""
-PRE_TRAINED = ("smollm2", "smollm2-seeds")
-"""The designs whose runs are listed one by one."""
 BLOCK = re.compile(r"(<!-- made: ([\w-]+) -->\n)(.*?)(<!-- end -->)", re.S)
 
 
@@ -113,7 +111,8 @@ def settled(found: loading.Found) -> str:
 
 def learnt(found: loading.Found) -> str:
     """What each preregistered run of the pre-trained model began and ended with: answers, and how long they are."""
-    whole = [design for design in PRE_TRAINED if not preregistered.missing(found.results, design)]
+    designs = [name for name, design in preregistered.DESIGNS.items() if design.scale == "smollm2"]
+    whole = [name for name in designs if not preregistered.missing(found.results, name)]
     rows = []
     for run in (run for design in whole for run in preregistered.runs_of(design, found.results)):
         ends = [[row for row in run.eval if row["step"] == step] for step in (0, run.last)]

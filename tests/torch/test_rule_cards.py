@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from made_runs import made_run
+from made_runs import made_of
 
 from sa_ah_lib import rulebook
 from sa_ah_lib.analysis import board, loading
@@ -25,8 +25,7 @@ def boards():
     for label, correct in (("GRPO", 300), ("EDGE", 305)):
         for seed in range(6):
             config = known[label].config("micro-sum", seed=seed)
-            fields = {k: v for k, v in config.to_dict().items() if k not in ("method", "seed", "scale", "steps")}
-            runs.append(made_run("grpo", seed, correct + seed, scale="micro-sum", steps=config.steps, **fields))
+            runs.append(made_of(config, correct + seed))
     return {"micro-sum": rule_cards.board_cells(board.rows(runs, "micro-sum"), "micro-sum")}
 
 

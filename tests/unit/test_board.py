@@ -6,7 +6,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from made_runs import made_run
+from made_runs import made_of
 
 from sa_ah_lib import rulebook
 from sa_ah_lib.analysis import board, compared, seeds
@@ -26,8 +26,7 @@ def runs_of(label, counts, pairs=PAIRS, scale="micro-sum", **changes):
     made = []
     for (start, seed), correct in zip(pairs, counts, strict=False):
         config = entry(label).config(scale, warm_start=start, seed=seed, **changes)
-        fields = {k: v for k, v in config.to_dict().items() if k not in ("method", "seed", "scale", "steps")}
-        made.append(made_run(config.method, seed, correct, scale=scale, steps=config.steps, **fields))
+        made.append(made_of(config, correct))
     return made
 
 

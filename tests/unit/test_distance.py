@@ -7,7 +7,7 @@ import matplotlib
 matplotlib.use("Agg")
 import numpy as np
 import pytest
-from made_runs import PROBLEMS, made_run
+from made_runs import PROBLEMS, made_of
 
 from sa_ah_lib.analysis import board, distance
 from sa_ah_lib.report import distance_pages
@@ -23,8 +23,7 @@ def runs_of(label, correct, kl, pairs=PAIRS):
     made = []
     for start, seed in pairs:
         config = ROWS[label].config("micro-sum", warm_start=start, seed=seed)
-        fields = {k: v for k, v in config.to_dict().items() if k not in ("method", "seed", "scale", "steps")}
-        run = made_run(config.method, seed, correct + start, scale="micro-sum", steps=config.steps, **fields)
+        run = made_of(config, correct + start)
         made.append(replace(run, train=[{**row, "kl": kl} for row in run.train]))
     return made
 
