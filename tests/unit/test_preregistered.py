@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("scipy")
-from made_runs import made_run
+from made_runs import made_of, made_run
 
 from sa_ah_lib.analysis import comparison, preregistered, seeds
 from sa_ah_lib.config import preset
@@ -25,9 +25,7 @@ def runs_of(name):
     design, made = preregistered.DESIGNS[name], []
     for place, arm in enumerate(design.arms):
         for number, config in enumerate(design.of(arm)):
-            own = {field: getattr(config, field) for field in ("learning_rate", "warm_start", "rule")}
-            correct = CORRECT[arm] + NOISE[(4 * number + place) % len(NOISE)]
-            made.append(made_run(config.method, config.seed, correct, scale=config.scale, steps=config.steps, **own))
+            made.append(made_of(config, CORRECT[arm] + NOISE[(4 * number + place) % len(NOISE)]))
     return made
 
 
