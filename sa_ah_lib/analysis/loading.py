@@ -13,7 +13,7 @@ from sa_ah_lib.analysis.table import html_table
 from sa_ah_lib.config import RunConfig, preset
 from sa_ah_lib.train import publish
 from sa_ah_lib.train.run import Run, rows_by_step
-from sa_ah_lib.train.runlog import read_run
+from sa_ah_lib.train.runlog import below, read_run
 from sa_ah_lib.train.scales import resolve_scale
 
 
@@ -97,11 +97,11 @@ def _each_once(results, messages):
 
 def _run_directories(directory, messages):
     """Every run directory below one, and in its archives, by name."""
-    archives = sorted(directory.glob(f"**/*{publish.ENDING}"))
+    archives = below(directory, f"*{publish.ENDING}")
     opened = [place for path in archives for place in _guarded(lambda p: [publish.unpacked(p)], path, messages)]
     # Models have a config.json too, in checkpoints and exports; an environment.json is a run's alone.
     names = ("environment.json", "train.jsonl")
-    marks = [path for place in (directory, *opened) for name in names for path in place.glob(f"**/{name}")]
+    marks = [path for place in (directory, *opened) for name in names for path in below(place, name)]
     return sorted({path.parent for path in marks}, key=lambda path: (path.name, str(path)))
 
 

@@ -22,6 +22,7 @@ from papermill.engines import NBClientEngine, NotebookExecutionManager, papermil
 from papermill.exceptions import PapermillExecutionError
 from tqdm import tqdm
 
+from sa_ah_lib.sweep import kernels
 from sa_ah_lib.train.progress import MARK
 
 FAILED, STOPPED = 1, 130
@@ -78,11 +79,13 @@ class _Engine(NBClientEngine):
     ) -> None:
         # Kernels print warnings of their own between the lines; what cells print is in the executed file.
         quiet = ["--log-level=50"]
-        client = _Client(
-            nb_man, kernel_name=kernel_name, startup_timeout=start_timeout, timeout=None, extra_arguments=quiet
-        )
-        client.line = line
-        client.execute()
+        with kernels.own_sockets() as config:
+            client = _Client(
+                nb_man, kernel_name=kernel_name, startup_timeout=start_timeout, timeout=None, extra_arguments=quiet,
+                config=config,
+            )  # fmt: skip
+            client.line = line
+            client.execute()
 
 
 def execute(notebook: Path, output: Path, parameters: Mapping[str, Any], stream: TextIO | None = None) -> None:

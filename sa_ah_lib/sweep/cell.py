@@ -13,6 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from sa_ah_lib.sweep import kernels
 from sa_ah_lib.train import runlog
 
 LOCK_SECONDS = 2
@@ -98,7 +99,8 @@ class Cell:
 
         partial, parameters = self.path(".partial.ipynb"), {**self.parameters, "RUNS": self.runs}
         options = {"cwd": Path(self.notebook).parent, "progress_bar": False, "start_timeout": 300}
-        executed = papermill.execute_notebook(self.notebook, partial, parameters, **options)
+        with kernels.own_sockets() as config:
+            executed = papermill.execute_notebook(self.notebook, partial, parameters, config=config, **options)
         outputs = json.dumps([cell.get("outputs", []) for cell in executed["cells"]])
         names = {path.parent.name for path in Path(self.runs).glob("*/config.json")}
         shown = sorted(name for name in names if name in outputs and ".interrupted-" not in name)

@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from sa_ah_lib.config import RunConfig
 from sa_ah_lib.rules import RolloutBatch
-from sa_ah_lib.train.runlog import read_jsonl
+from sa_ah_lib.train.runlog import below, read_jsonl
 from sa_ah_lib.train.shipped import WARM_STARTS, shipped_path
 
 
@@ -62,7 +62,7 @@ def of_micro_models(logs: str | Path) -> Iterator[Group]:
 
     Runs of other models are left out: the size of their vocabulary is not in the logs.
     """
-    for path in sorted(Path(logs).rglob("completions.jsonl")):
+    for path in below(logs, "completions.jsonl"):
         config = RunConfig.from_json(path.parent / "config.json")
         if config.model in WARM_STARTS:
             model = shipped_path(config.model, config.warm_start) / "config.json"

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from sa_ah_lib.train.runlog import is_finished, read_run
+from sa_ah_lib.train.runlog import below, is_finished, read_run
 
 ENDING = ".tar.xz"
 LIMIT = 40
@@ -114,7 +114,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("runs", nargs="+", help="directories that hold run directories")
     parser.add_argument("--out", default="figures/logs/packed", help="where the archives go (figures/logs/packed)")
     options = parser.parse_args(arguments)
-    found = [path.parent for parent in options.runs for path in sorted(Path(parent).glob("**/config.json"))]
+    found = [path.parent for parent in options.runs for path in below(parent, "config.json")]
     # An adapter or a checkpoint has a config.json too, but no end.
     finished = [directory for directory in found if is_finished(directory)]
     if not finished:

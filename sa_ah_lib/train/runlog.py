@@ -6,6 +6,7 @@
 resumed run wrote again are in ``<log>.discarded-<k>.jsonl``.
 """
 
+import fnmatch
 import gzip
 import json
 import math
@@ -83,6 +84,15 @@ def read_run(directory: str | Path) -> Run:
         directory, config, read_environment(directory), is_finished(directory),
         **{name: read_jsonl(directory / f"{name}.jsonl") for name in logs},
     )  # fmt: skip
+
+
+def below(directory: str | Path, pattern: str) -> list[Path]:
+    """The files below a directory whose name fits a pattern such as "*.tar.xz", in order of their paths.
+
+    Other processes may write there: a checkpoint that vanishes while the folders are read is passed over.
+    """
+    found = (Path(place) / name for place, _, names in os.walk(directory) for name in fnmatch.filter(names, pattern))
+    return sorted(found)
 
 
 def read_environment(directory: str | Path) -> dict[str, Any]:

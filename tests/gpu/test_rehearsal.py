@@ -51,7 +51,9 @@ def test_the_card_is_made_from_the_pack_alone(machine, tmp_path):
     manifest = pack.build(tmp_path / "pack", leave_out=(wheels.WEIGHTS,))
     assert all(part["size"] < 60e6 for part in manifest["parts"].values())
     code, found = start(tmp_path, machine, *STAGES)
-    assert {name: found[name]["state"] for name in STAGES} == dict.fromkeys(STAGES, "done"), found
+    # A whole card is too long for a failure's page; a stage's error ends with its reason.
+    errors = {name: found[name]["error"][-1500:] for name in STAGES if found[name]["error"]}
+    assert errors == {} and {found[name]["state"] for name in STAGES} == {"done"}, errors
     assert code == 0
     versions = found["environment"]["result"]["versions"]
     assert "pytest" not in versions and versions["trl"] == manifest["packages"]["trl"]

@@ -7,6 +7,8 @@ import pytest
 
 nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
 
+from sa_ah_lib.sweep import kernels
+
 CELLS = {
     "set up": "from sa_ah_lib.report import notebook\nfrom sa_ah_lib.config import preset\nnotebook.set_up()",
     "ours": "preset('micro-x', 'grpo')",
@@ -24,7 +26,8 @@ def shown():
     """{name: (what the cell showed, without colours; its lines)} of a notebook that goes on after errors."""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in CELLS.values()])
     where = {"metadata": {"path": str(Path(__file__).parents[2])}}
-    nbclient.NotebookClient(notebook, allow_errors=True, resources=where).execute()
+    with kernels.own_sockets() as config:
+        nbclient.NotebookClient(notebook, allow_errors=True, resources=where, config=config).execute()
     texts = {}
     for name, cell in zip(CELLS, notebook.cells, strict=True):
         output = cell.outputs[0] if cell.outputs else {}

@@ -8,6 +8,8 @@ import pytest
 pytest.importorskip("unsloth")
 papermill = pytest.importorskip("papermill")
 
+from sa_ah_lib.sweep import kernels
+
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 SMOKE = {"steps": 2, "eval_examples": 8, "train_examples": 16, "prompts_per_step": 2, "eval_every": 2}
 ZERO_SHOT = {name: SMOKE[name] for name in ("eval_examples", "train_examples")}
@@ -27,9 +29,11 @@ TABLE = re.compile(r"(display\.(pass_at_1_table|diagnostics_table|cost|files|pat
 
 def execute(name, runs, **parameters):
     output = runs / f"{name}-out.ipynb"
-    done = papermill.execute_notebook(
-        NOTEBOOKS / f"{name}.ipynb", output, {"RUNS": str(runs), **parameters}, cwd=NOTEBOOKS, progress_bar=False
-    )
+    with kernels.own_sockets() as config:
+        done = papermill.execute_notebook(
+            NOTEBOOKS / f"{name}.ipynb", output, {"RUNS": str(runs), **parameters}, cwd=NOTEBOOKS, progress_bar=False,
+            config=config,
+        )  # fmt: skip
     assert_all_is_shown_once(done)
     return done
 

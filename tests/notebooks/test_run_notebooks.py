@@ -2,12 +2,14 @@
 
 import io
 import re
+from pathlib import Path
 
 import pytest
 
 papermill, nbformat = pytest.importorskip("papermill"), pytest.importorskip("nbformat")
 
 from sa_ah_lib.report import run_notebooks
+from sa_ah_lib.sweep import kernels
 from sa_ah_lib.train.progress import MARK
 
 SHOWING = f"""
@@ -54,6 +56,24 @@ def test_each_notebook_is_a_line_and_the_end_says_what_to_open(notebook, tmp_pat
     outputs = [str(tmp_path / "out" / f"{name}-x.ipynb") for name in ("first", "second")]
     assert lines[2:] == ["Open what was made:", *(f"  {name}" for name in [*outputs, "figures"])]
     assert "noise of a package" in open(outputs[0]).read()
+
+
+def test_a_kernel_is_reached_by_files_and_leaves_none(notebook, tmp_path):
+    """Of three notebooks side by side one lost a port to another between its choice and its use."""
+    source = "import ipykernel, json\nprint(json.loads(ipykernel.get_connection_info())['ip'])"
+    code, _ = run(tmp_path, notebook("first", source))
+    executed = nbformat.read(tmp_path / "out" / "first-x.ipynb", 4)
+    socket = Path(executed.cells[-1].outputs[0].text.strip())
+    assert code == 0 and socket.name == "socket" and not socket.parent.exists()
+
+
+@pytest.mark.parametrize("system, folder", [("nt", "short"), ("posix", "long" * 30)])
+def test_where_files_cannot_serve_ports_do(system, folder, tmp_path, monkeypatch):
+    (tmp_path / folder).mkdir()
+    monkeypatch.setattr(kernels.tempfile, "tempdir", str(tmp_path / folder))
+    monkeypatch.setattr(kernels, "SYSTEM", system)
+    with kernels.own_sockets() as config:
+        assert not config
 
 
 def test_a_terminal_sees_every_step_in_its_line(notebook, tmp_path):

@@ -21,6 +21,7 @@ from sa_ah_lib.config import CONTROLS, METHODS, preset
 from sa_ah_lib.paper import printed
 from sa_ah_lib.report import figure_data, figures, plots, schematic, style
 from sa_ah_lib.rewards import MAX_REWARD
+from sa_ah_lib.sweep import kernels
 
 LARGE, SMALL = printed.family(printed.LARGE), printed.family(printed.SMALL)
 NAMES = sorted(figures.FIGURES)
@@ -73,7 +74,9 @@ def test_each_picture_of_a_notebook_is_shown_once(tmp_path):
         f"paths = style.save(drawn, rows, {str(tmp_path)!r}, 'saved')",
     ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
-    nbclient.NotebookClient(notebook, resources={"metadata": {"path": str(Path(__file__).parents[2])}}).execute()
+    where = {"metadata": {"path": str(Path(__file__).parents[2])}}
+    with kernels.own_sockets() as config:
+        nbclient.NotebookClient(notebook, resources=where, config=config).execute()
     images = [sum("image/png" in output.get("data", {}) for output in cell.outputs) for cell in notebook.cells]
     assert images == [0, 1, 1, 1, 0]
 

@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from importlib import metadata
 from pathlib import Path
 
@@ -311,3 +312,22 @@ def test_every_line_is_on_the_disk_before_the_mark_of_the_end(tmp_path, monkeypa
     assert {number for number, _ in synced[:3]} == numbers
     assert len(synced) == 4 and not any(finished for _, finished in synced)
     assert runlog.is_finished(tmp_path / "run") and len(runlog.read_run(tmp_path / "run").eval) == 1
+
+
+def test_files_are_found_while_others_come_and_go(tmp_path):
+    """A notebook that read RUNS beside another one ended when that one removed a checkpoint."""
+    kept = tmp_path / "run" / "kept.json"
+    kept.parent.mkdir()
+    kept.write_text("{}")
+    churn = (
+        "import os, sys\nwhile True:\n    os.makedirs(sys.argv[1] + '/a/b')\n    os.removedirs(sys.argv[1] + '/a/b')\n"
+    )
+    other = subprocess.Popen([sys.executable, "-c", churn, str(tmp_path / "run" / "checkpoint")])
+    try:
+        until_seen = time.monotonic() + 30
+        while not (tmp_path / "run" / "checkpoint").exists() and time.monotonic() < until_seen:
+            time.sleep(0.01)
+        assert all(runlog.below(tmp_path, "*.json") == [kept] for _ in range(2000))
+    finally:
+        other.kill()
+        other.wait()
