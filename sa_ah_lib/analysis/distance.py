@@ -27,7 +27,8 @@ NOTES = (
     f"KL: from the model before training, nats per token, TRL's estimate on the rollouts of the last {LAST} steps.",
     "GRPO as far: on a straight line, in the root of the KL, between its runs of the same warm start and seed at the "
     "learning rates shown, and the model before training. Where GRPO's gains flatten, a straight line lies below them, "
-    "in favour of the rules. A run that moved further than each of GRPO's is held against the furthest.",
+    "in favour of the rules. A GRPO run that ends below the model before training is no point of the line, which would "
+    "fall towards it. A run that moved further than each point is held against the furthest.",
     "These comparisons are exploratory: docs/preregistration.md does not name them.",
 )
 
@@ -40,7 +41,7 @@ class Moved:
         kl: mean of its runs' KL from the reference, nats per token, see ``distance``.
         gain: of Pass@1 over the model before training, a mean in [-1, 1].
         at_equal: against GRPO at the same distance; None for GRPO itself.
-        beyond: how many runs moved further than each GRPO run of their pair; they are held against the furthest.
+        beyond: how many runs moved further than each point of their pair's line; they are held against the furthest.
     """
 
     arm: Arm
@@ -64,12 +65,18 @@ def grpo_as_far(arm: Arm, line: Sequence[Arm]) -> Arm:
 
     Args:
         line: GRPO at several learning rates, each with all of ``arm``'s keys, KL and answers before training logged.
+            Runs that are not ``gained`` are left out.
 
     Returns:
         An arm whose runs have answers in [0, 1] at the last step, and no other step.
     """
     made = {key: _between([other.runs[key] for other in line], distance(run)) for key, run in arm.runs.items()}
     return Arm("GRPO, as far", line[0].config, made)
+
+
+def gained(run: Run) -> bool:
+    """Whether a run ends at or above the model before training, so that the line may go through it."""
+    return bool(np.mean(run.answers[run.last]) >= np.mean(run.answers[0]))
 
 
 def moved(results: Iterable[Run], scale: str) -> list[Moved]:
@@ -120,7 +127,7 @@ def _between(runs, place):
     first = runs[0]
     known = [
         (0.0, first.answers[0]),
-        *sorted(((distance(run), run.answers[run.last]) for run in runs), key=itemgetter(0)),
+        *sorted(((distance(run), run.answers[run.last]) for run in runs if gained(run)), key=itemgetter(0)),
     ]
     places = [far for far, _ in known]
     shares = np.array([np.interp(place, places, one) for one in np.eye(len(known))])  # (points,)
@@ -133,5 +140,6 @@ def _moved(arm, at_equal, line):
     kl = np.mean([distance(run) ** 2 for run in arm.runs.values()])
     starts = [run.evaluations[0][0] / run.evaluations[0][1] for run in arm.runs.values()]
     gain = float(np.mean(list(scores(arm, METRIC).values()))) - float(np.mean(starts))
-    beyond = sum(distance(run) > max(distance(other.runs[key]) for other in line) for key, run in arm.runs.items())
+    lines = {key: [other.runs[key] for other in line if gained(other.runs[key])] for key in arm.runs}
+    beyond = sum(distance(run) > max(map(distance, lines[key]), default=0.0) for key, run in arm.runs.items())
     return Moved(arm, rounded(kl, ESTIMATED), rounded(gain, ESTIMATED), at_equal, beyond)

@@ -16,13 +16,15 @@ from sa_ah_lib.train.run import Run
 def plot(found: Sequence[distance.Moved], ax: Axes | None = None) -> Axes:
     """Mean gain in Pass@1 over mean KL from the start, one mark for each arm; GRPO's learning rates are a line.
 
+    GRPO that ends below the start is not drawn: all that is compared would shrink to a corner.
+
     Args:
         found: what ``distance.moved`` gives, not empty. ax: matplotlib axes; None makes new ones.
     """
     ax = ax or plt.subplots()[1]
     drawn = dict(zip([one.arm.label for one in found], styles([one.arm for one in found]), strict=True))
     places = {one.arm.label: (1000 * one.kl, 100 * one.gain) for one in found}
-    line = sorted(places[one.arm.label] for one in found if one.at_equal is None)
+    line = sorted(places[one.arm.label] for one in found if one.at_equal is None and one.gain >= 0)
     grpo = drawn[found[0].arm.label]
     ax.plot(*zip(*line, strict=True), **{**grpo, "linestyle": "-"}, label="GRPO, at larger steps to the right")
     for one in found:
@@ -41,12 +43,17 @@ def picture(moved: Mapping[str, Sequence[distance.Moved]]) -> Figure:
         moved: {scale: what ``distance.moved`` gives, not empty}; at least one.
     """
     with styled():
-        size = (WIDTHS["single"], 0.4 + 2.6 * len(moved))
-        figure, axes = plt.subplots(len(moved), figsize=size, layout="constrained", squeeze=False)
+        heights = [2.1 + 0.13 * (len(found) // 2) for found in moved.values()]  # inches, the legend's lines with them
+        figure, axes = plt.subplots(
+            len(moved), figsize=(WIDTHS["single"], 0.4 + sum(heights)), layout="constrained", squeeze=False,
+            height_ratios=heights,
+        )  # fmt: skip
         for ax, found in zip(axes[:, 0], moved.values(), strict=True):
             plot(found, ax)
         told = "; ".join(comparison.caption([one.arm for one in found]) for found in moved.values())
-        return caption(figure, f"Means over runs (their intervals are in the tables), from above: {told}")
+        lost = [one for found in moved.values() for one in found if one.at_equal is None and one.gain < 0]
+        left = "; GRPO that ends below its start is in the tables alone" if lost else ""
+        return caption(figure, f"Means over runs (their intervals are in the tables), from above: {told}{left}")
 
 
 def save(results: Sequence[Run], directory: str | Path) -> list[Path]:

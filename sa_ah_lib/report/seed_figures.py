@@ -1,5 +1,6 @@
 """Pictures of comparisons over seeds: one function a figure, arms in, axes out. Needs no torch."""
 
+import itertools
 import textwrap
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -31,6 +32,8 @@ CONTROL_STYLE = {
 STYLES = {**METHOD_STYLE, **CONTROL_STYLE}
 # More arms of one method keep its colour and take the next of these markers.
 MARKERS = "*pd8H"
+SPARE = ("#56B4E9", "#E69F00", "#000000")
+"""Colours of Okabe and Ito that no method has."""
 TICKS = 0.22
 """How far below its row's interval the ticks of single seeds stand."""
 
@@ -164,13 +167,15 @@ def _captioned(figure, arms, width, bars):
 
 
 def styles(arms: Iterable[Arm]) -> list[dict[str, Any]]:
-    """A style for each arm: its method's; further arms of that method take other markers."""
-    seen, found = {}, []
+    """A style for each arm: its method's; further arms of a method take other markers, then spare colours too."""
+    seen, found, spare = {}, [], itertools.cycle(itertools.product(SPARE, MARKERS))
     for arm in arms:
         method = arm.config.method
         style, nth = dict(STYLES[method]), seen.get(method, 0)
-        if nth:
-            style["marker"] = MARKERS[(nth - 1) % len(MARKERS)]
+        if nth > len(MARKERS):
+            style["color"], style["marker"] = next(spare)
+        elif nth:
+            style["marker"] = MARKERS[nth - 1]
         seen[method] = nth + 1
         found.append(style)
     return found

@@ -58,6 +58,17 @@ def test_a_rule_that_takes_larger_steps_only_is_no_better_at_its_distance():
     assert moved(runs)["AH-GRPO"].at_equal.gain.value == pytest.approx(0, abs=1e-9)
 
 
+def test_grpo_that_lost_what_it_had_is_no_point_of_the_line():
+    """A line towards a run that collapsed falls below every GRPO that was run, and each rule would be better."""
+    collapsed = runs_of("GRPO, 4 × step", 10, 0.25)
+    runs = GRPO + runs_of("SA-AH-GRPO", 270, 0.09)
+    with_it, without = moved(runs + collapsed), moved(runs)
+    assert with_it["SA-AH-GRPO"].at_equal.gain == without["SA-AH-GRPO"].at_equal.gain
+    assert with_it["SA-AH-GRPO"].beyond == 10 and with_it["GRPO, 4 × step"].gain < 0
+    ax = distance_pages.plot(list(with_it.values()))
+    assert min(min(line.get_ydata()) for line in ax.lines) > 0 and len(ax.lines[0].get_xdata()) == 2
+
+
 def test_only_the_last_steps_count_and_a_run_without_a_kl_has_no_distance():
     run = GRPO[0]
     rising = replace(run, train=[{**row, "kl": 0.0 if row["step"] <= 50 else 0.04} for row in run.train])

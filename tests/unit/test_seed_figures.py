@@ -103,6 +103,15 @@ def test_arms_of_one_method_take_other_markers():
     assert len({mark.get_marker() for mark in marks(ax)}) == 3 and len({mark.get_color() for mark in marks(ax)}) == 1
 
 
+def test_many_arms_of_one_method_stay_apart():
+    """The board has more rules under one method than there are markers; two of them looked alike."""
+    arms = [
+        arm for alpha in range(1, 20) for arm in comparison.arms(family("sa-ah-grpo", COUNTS[:2], alpha=alpha / 10))
+    ]
+    styles = seed_figures.styles(arms)
+    assert len(arms) == 19 and len({(style["color"], style["marker"]) for style in styles}) == 19
+
+
 def test_profiles_fall_from_one_to_zero(arms):
     ax = seed_figures.plot_profile(arms[:3], "pass_at_1")
     for line in ax.lines:
