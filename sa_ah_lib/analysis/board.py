@@ -14,7 +14,8 @@ from sa_ah_lib.analysis import comparison
 from sa_ah_lib.analysis.compared import Compared, against_reference, evidence
 from sa_ah_lib.analysis.comparison import Arm
 from sa_ah_lib.analysis.measures import HALF, LEVELS
-from sa_ah_lib.analysis.seeds import METRICS, Comparison, interquartile_mean
+from sa_ah_lib.analysis.seeds import LEVEL, METRICS, Comparison, interquartile_mean
+from sa_ah_lib.analysis.sign_flip import sign_flip_p
 from sa_ah_lib.analysis.table import DASH, Table
 from sa_ah_lib.config import CONTROLS, METHOD_LABELS, METHODS, RunConfig, preset
 from sa_ah_lib.train.shipped import WARM_STARTS
@@ -209,7 +210,19 @@ def _notes(found, scale):
     ]
     notes.append("Comparisons that docs/preregistration.md does not name are exploratory.")
     notes += [f"{ran} of {len(found)} rows were run. A row's n is its pairs with GRPO: one warm start and one seed."]
+    notes += _room([row.against[MEASURES[0]].gain.count for row in found if row.against.get(MEASURES[0])])
     if best:
         notes.append(f"The line to beat is {best}, the GRPO with the highest mean Pass@1 of those run on all pairs.")
     left += "; One scalar, AH: a group's weights are divided by their sum, so it is GRPO"
     return (*notes, f"Without a row: {left}.")
+
+
+def _room(counts):
+    """How many comparisons Holm's correction leaves room for: a long board needs more pairs."""
+    if min(counts, default=0) < 2:
+        return []
+    smallest = sign_flip_p([1.0] * max(counts))
+    return [
+        f"No p of {max(counts)} pairs is below {smallest:.3g}, so that Holm's correction leaves room for "
+        f"{math.floor(LEVEL / smallest)} comparisons; these are {len(counts)}."
+    ]

@@ -114,6 +114,18 @@ def test_p_is_corrected_for_every_row_that_was_run(rows, runs):
     assert alone[1].against["pass_at_1"].adjusted_p == alone[1].against["pass_at_1"].p_value
 
 
+def test_the_board_says_when_more_rows_can_no_longer_pass(rows):
+    """With ten pairs and 29 comparisons every verdict but "equivalent" would be "undecided", and none would say why."""
+    (told,) = (note for note in board.table(rows, "micro-sum").notes if note.startswith("No p of"))
+    compared = sum(bool(row.against) for row in rows)
+    # Eight pairs have 256 patterns of signs, and both tails count: 0.05 * 128 is 6.4.
+    assert told == (
+        "No p of 8 pairs is below 0.00781, so that Holm's correction leaves room for 6 comparisons; these are "
+        f"{compared}."
+    )
+    assert not [note for note in board.table(board.rows([], "micro-sum"), "micro-sum").notes if "No p of" in note]
+
+
 def test_a_loss_and_a_rule_that_was_not_run_are_rows(rows):
     table = board.table(rows, "micro-sum")
     assert len(table.rows) == len(board.entries())
