@@ -32,8 +32,8 @@ CONTROL_STYLE = {
 STYLES = {**METHOD_STYLE, **CONTROL_STYLE}
 # More arms of one method keep its colour and take the next of these markers.
 MARKERS = "*pd8H"
-SPARE = ("#56B4E9", "#E69F00", "#000000")
-"""Colours of Okabe and Ito that no method has."""
+SPARE = ("#000000", "#882255", "#332288")
+"""Black, and wine and indigo of Tol's palette: colours that no method has."""
 TICKS = 0.22
 """How far below its row's interval the ticks of single seeds stand."""
 

@@ -110,6 +110,7 @@ def test_many_arms_of_one_method_stay_apart():
     ]
     styles = seed_figures.styles(arms)
     assert len(arms) == 19 and len({(style["color"], style["marker"]) for style in styles}) == 19
+    assert not {style["color"] for style in seed_figures.STYLES.values()} & set(seed_figures.SPARE)
 
 
 def test_profiles_fall_from_one_to_zero(arms):
