@@ -70,7 +70,7 @@ def grpo_as_far(arm: Arm, line: Sequence[Arm]) -> Arm:
     Returns:
         An arm whose runs have answers in [0, 1] at the last step, and no other step.
     """
-    made = {key: _between([other.runs[key] for other in line], distance(run)) for key, run in arm.runs.items()}
+    made = {key: _between(line[0].runs[key], _points(line, key), distance(run)) for key, run in arm.runs.items()}
     return Arm("GRPO, as far", line[0].config, made)
 
 
@@ -122,12 +122,16 @@ def _of_pairs(arm, keys):
     return Arm(arm.label, arm.config, {key: run for key, run in arm.runs.items() if key in keys})
 
 
-def _between(runs, place):
-    """The first of GRPO's ``runs`` with the answers that GRPO has at one distance."""
-    first = runs[0]
+def _points(line, key):
+    """GRPO's runs of one pair that the line goes through."""
+    return [arm.runs[key] for arm in line if gained(arm.runs[key])]
+
+
+def _between(first, runs, place):
+    """GRPO's run ``first`` with the answers that GRPO has at one distance, between the points ``runs``."""
     known = [
         (0.0, first.answers[0]),
-        *sorted(((distance(run), run.answers[run.last]) for run in runs if gained(run)), key=itemgetter(0)),
+        *sorted(((distance(run), run.answers[run.last]) for run in runs), key=itemgetter(0)),
     ]
     places = [far for far, _ in known]
     shares = np.array([np.interp(place, places, one) for one in np.eye(len(known))])  # (points,)
@@ -140,6 +144,6 @@ def _moved(arm, at_equal, line):
     kl = np.mean([distance(run) ** 2 for run in arm.runs.values()])
     starts = [run.evaluations[0][0] / run.evaluations[0][1] for run in arm.runs.values()]
     gain = float(np.mean(list(scores(arm, METRIC).values()))) - float(np.mean(starts))
-    lines = {key: [other.runs[key] for other in line if gained(other.runs[key])] for key in arm.runs}
-    beyond = sum(distance(run) > max(map(distance, lines[key]), default=0.0) for key, run in arm.runs.items())
+    furthest = {key: max(map(distance, _points(line, key)), default=0.0) for key in arm.runs}
+    beyond = sum(distance(run) > furthest[key] for key, run in arm.runs.items())
     return Moved(arm, rounded(kl, ESTIMATED), rounded(gain, ESTIMATED), at_equal, beyond)

@@ -100,8 +100,7 @@ def _run_directories(directory, messages):
     archives = below(directory, f"*{publish.ENDING}")
     opened = [place for path in archives for place in _guarded(lambda p: [publish.unpacked(p)], path, messages)]
     # Models have a config.json too, in checkpoints and exports; an environment.json is a run's alone.
-    names = ("environment.json", "train.jsonl")
-    marks = [path for place in (directory, *opened) for name in names for path in below(place, name)]
+    marks = [path for place in (directory, *opened) for path in below(place, "environment.json", "train.jsonl")]
     return sorted({path.parent for path in marks}, key=lambda path: (path.name, str(path)))
 
 

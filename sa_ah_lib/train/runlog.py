@@ -86,13 +86,13 @@ def read_run(directory: str | Path) -> Run:
     )  # fmt: skip
 
 
-def below(directory: str | Path, pattern: str) -> list[Path]:
-    """The files below a directory whose name fits a pattern such as "*.tar.xz", in order of their paths.
+def below(directory: str | Path, *patterns: str) -> list[Path]:
+    """The files below a directory whose names fit one of some patterns such as "*.tar.xz", in order of their paths.
 
     Other processes may write there: a checkpoint that vanishes while the folders are read is passed over.
     """
-    found = (Path(place) / name for place, _, names in os.walk(directory) for name in fnmatch.filter(names, pattern))
-    return sorted(found)
+    files = ((place, name) for place, _, names in os.walk(directory) for name in names)
+    return sorted(Path(place) / name for place, name in files if any(fnmatch.fnmatch(name, one) for one in patterns))
 
 
 def read_environment(directory: str | Path) -> dict[str, Any]:

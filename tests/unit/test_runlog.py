@@ -7,11 +7,11 @@ import os
 import platform
 import subprocess
 import sys
-import time
 from importlib import metadata
 from pathlib import Path
 
 import pytest
+from processes import until
 
 from sa_ah_lib.config import preset
 from sa_ah_lib.train import publish, runlog
@@ -324,9 +324,7 @@ def test_files_are_found_while_others_come_and_go(tmp_path):
     )
     other = subprocess.Popen([sys.executable, "-c", churn, str(tmp_path / "run" / "checkpoint")])
     try:
-        until_seen = time.monotonic() + 30
-        while not (tmp_path / "run" / "checkpoint").exists() and time.monotonic() < until_seen:
-            time.sleep(0.01)
+        until((tmp_path / "run" / "checkpoint").exists, other)
         assert all(runlog.below(tmp_path, "*.json") == [kept] for _ in range(2000))
     finally:
         other.kill()
