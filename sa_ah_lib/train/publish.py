@@ -28,6 +28,9 @@ _unpacked: list[tempfile.TemporaryDirectory] = []  # they go when the process do
 def publish(directory: str | Path, target: str | Path) -> Path:
     """Copy a finished run's logs below ``target``: no adapter, only the first and the last sampled groups.
 
+    Where the same run is there with the same answers, only its samples are written: trained again to be sampled, it
+    keeps its first logs, with their date and commit.
+
     Raises:
         ValueError: the run is not finished.
     """
@@ -35,24 +38,29 @@ def publish(directory: str | Path, target: str | Path) -> Path:
     if not run.finished:
         raise ValueError(f"only a finished run is published. {directory} has no finished.json; run it to its end.")
     target.mkdir(parents=True, exist_ok=True)
+    answers, there = _lines(run.eval), target / "eval.jsonl"
+    if run.samples:
+        (target / "samples.jsonl").write_bytes(_lines(run.samples))
+    if there.is_file() and there.read_bytes() == answers:
+        return target
     for name in ("config.json", "environment.json", "finished.json"):
         shutil.copyfile(run.directory / name, target / name)
     steps = [row["step"] for row in run.completions]
     kept = [row for row in run.completions if row["step"] in (min(steps), max(steps))]
-    logs = {"train": run.train, "eval": run.eval, "completions": kept, "samples": run.samples}
-    for name, rows in logs.items():
-        if name == "samples" and not rows:
-            continue
-        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        (target / f"{name}.jsonl").write_bytes(text.encode("utf-8"))
+    for name, lines in {"train": _lines(run.train), "eval": answers, "completions": _lines(kept)}.items():
+        (target / f"{name}.jsonl").write_bytes(lines)
     return target
+
+
+def _lines(rows):
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode("utf-8")
 
 
 def archive(directories: Iterable[str | Path], target: str | Path) -> list[Path]:
     """Pack finished, trained runs, one archive per scale and length; the archives written.
 
-    Runs that an archive of that name holds already are kept, unless the same run is among ``directories``. Equal runs
-    give equal bytes.
+    Runs that an archive of that name holds already are kept, unless the same run is among ``directories`` with other
+    answers. Equal runs give equal bytes.
 
     Args:
         directories: run directories. target: made if missing.

@@ -1,5 +1,6 @@
 """Archives of runs: what goes in comes out, the same bytes twice, and the reader finds them."""
 
+import json
 import shutil
 
 import pytest
@@ -10,7 +11,7 @@ from families import PROBLEMS, write_run
 from sa_ah_lib.analysis import loading
 from sa_ah_lib.config import preset
 from sa_ah_lib.train import publish
-from sa_ah_lib.train.runlog import read_run
+from sa_ah_lib.train.runlog import read_run, write_json
 
 CONFIGS = [
     preset("micro-s", method, seed=seed, steps=30, eval_examples=PROBLEMS)
@@ -44,6 +45,23 @@ def test_the_same_runs_give_the_same_bytes_and_more_runs_are_added(runs, tmp_pat
     (parts,) = publish.archive(directories[:1], tmp_path / "parts")
     assert publish.archive(directories[1:], tmp_path / "parts") == [parts]
     assert parts.read_bytes() == whole.read_bytes()
+
+
+def test_a_run_trained_again_to_be_sampled_keeps_its_first_logs(runs, tmp_path):
+    """Else its date and commit would be those of the repetition, after everything that was said of the run."""
+    first, second = runs[0].directory, runs[1].directory
+    publish.archive([first, second], tmp_path / "packed")
+    line = json.dumps({"problem": 0, "n": 16, "correct": 3, "problems": 1, "temperature": 1.0}) + "\n"
+    for directory in (first, second):
+        (directory / "samples.jsonl").write_text(line)
+        write_json(directory / "environment.json", {"git": "later"})
+    text = (second / "eval.jsonl").read_text()
+    (second / "eval.jsonl").write_text(text.replace('"completion": "4"', '"completion": "5"', 1))
+    publish.archive([first, second], tmp_path / "packed")
+    found = {run.config: run for run in loading.load(tmp_path / "packed").results}
+    kept, replaced = found[runs[0].config], found[runs[1].config]
+    assert len(kept.samples) == len(replaced.samples) == 1
+    assert kept.environment == runs[0].environment and replaced.environment == {"git": "later"}
 
 
 def test_each_scale_and_length_has_an_archive_and_zero_shot_none(runs, tmp_path):
