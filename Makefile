@@ -170,4 +170,4 @@ clean:  ## remove runs/ and the environments
 # SmolLM2 as safetensors, and what Unsloth compiled; both are made again when they are needed.
 CACHE := $(or $(SA_AH_CACHE),$(HOME)/.cache/sa_ah_lib)
 clean-cache:  ## remove what this project keeps in ~/.cache/sa_ah_lib (or SA_AH_CACHE): half a GB
-	rm -rf '$(CACHE)/smollm2-135m-instruct' '$(CACHE)/unsloth_compiled_cache' '$(CACHE)'/wheels-*
+	rm -rf '$(CACHE)'/smollm2-135m-instruct* '$(CACHE)/unsloth_compiled_cache' '$(CACHE)'/wheels-*

@@ -36,6 +36,7 @@ from sa_ah_lib.weighting import (
     check_reward_threshold,
     check_top_k,
     group_normalized,
+    silenced,
 )
 
 GROUP_KEY, REWARD_KEY = "rollout_group", "rollout_reward"
@@ -222,13 +223,12 @@ class TokenWeighted(PrivateHooks):
         """Silence groups below the threshold, and put each row's group and reward beside TRL's own tensors."""
         advantages = output["advantages"]  # (B,)
         size = self.num_generations if self.model.training else self.num_generations_eval
-        weights = self.reward_weights.to(rewards.device)
         first = self.accelerator.process_index * len(advantages)
-        rewards = (rewards * weights).nansum(1)[first : first + len(advantages)]  # (B,)
+        rewards = (rewards * self.reward_weights.to(rewards.device)).nansum(1)[first : first + len(advantages)]  # (B,)
         spread = rewards.view(-1, size).std(1) if size > 1 else torch.zeros_like(rewards)  # (groups,)
-        silenced = (spread < self.reward_threshold).repeat_interleave(size)
+        without_signal = silenced(spread, self.reward_threshold).repeat_interleave(size)
         # Tensors beside TRL's own are shuffled with them, so each row keeps its group and reward.
-        output["advantages"] = torch.where(silenced, 0.0, advantages)
+        output["advantages"] = torch.where(without_signal, 0.0, advantages)
         output[GROUP_KEY] = torch.arange(len(advantages), device=advantages.device) // size
         output[REWARD_KEY] = rewards
         return output

@@ -168,6 +168,19 @@ def check_name(what: str, name: str, names: Collection[str]) -> None:
         raise ValueError(f"{what} must be one of {names}. Got {name!r}.")
 
 
+def silenced(spread: torch.Tensor, threshold: float) -> torch.Tensor:
+    """Where a group carries no signal: the standard deviation of its rewards is below the threshold (Table 1).
+
+    Args:
+        spread: any shape, points of reward, float32. threshold: 0 silences none.
+
+    Returns:
+        Booleans of that shape. A spread that equals the threshold but for rounding is not below it.
+    """
+    # One rollout of four that differs by 0.3 has a spread of 0.15, and rounding would decide, by how high all stand.
+    return spread < threshold - 1e-5
+
+
 def check_reward_threshold(threshold: float) -> None:
     """Raise ValueError where a reward threshold, in points, is negative or not finite."""
     if not 0 <= threshold < math.inf:

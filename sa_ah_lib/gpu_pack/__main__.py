@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import platform
 import shutil
 import subprocess
@@ -14,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from sa_ah_lib.gpu_pack import start, wheels
+from sa_ah_lib.train.smollm2 import CACHE
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ("sa_ah_lib", "tests", "notebooks", "pyproject.toml", "requirements-tested.txt", "requirements-unsloth.txt")
-CACHE = Path(os.environ.get("SA_AH_CACHE") or Path.home() / ".cache" / "sa_ah_lib")
-"""Where wheels are kept from one pack to the next."""
 PART = 57_000_000
 """Bytes of a part at most."""
 

@@ -12,7 +12,7 @@ from sa_ah_lib.rules import RolloutBatch
 from sa_ah_lib.train.data import Problem
 from sa_ah_lib.train.evaluation import generating, rollouts
 from sa_ah_lib.train.prompts import encode_prompts
-from sa_ah_lib.weighting import normalized_entropy
+from sa_ah_lib.weighting import normalized_entropy, silenced
 
 PROMPTS_AT_ONCE = 16
 STD_FLOOR = 1e-4
@@ -59,7 +59,7 @@ def sample(
 def advantages(rewards: torch.Tensor, threshold: float) -> torch.Tensor:
     """(G,) rewards of one group normalised as in training; all 0 where their spread is below ``threshold``."""
     spread = rewards.std()
-    if spread < threshold:
+    if silenced(spread, threshold):
         return torch.zeros_like(rewards)
     return (rewards - rewards.mean()) / (spread + STD_FLOOR)
 

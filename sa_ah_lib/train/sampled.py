@@ -59,7 +59,8 @@ def evaluate_sampled(
     done = _done(run, directory, samples, len(asked))
     if len(done) < len(asked):
         models.choose_threads(run.config)
-        loaded = models.load(run.config, adapter)
+        # It is sampled by transformers here, whatever training sampled with.
+        loaded = models.load(run.config.replace(fast_inference=False), adapter)
         _sample_missing(loaded, asked, run.config, samples, directory / FILE, done, progress)
     return [done[number] for number in sorted(done)]
 

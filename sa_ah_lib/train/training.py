@@ -2,7 +2,6 @@
 
 from typing import Any
 from collections.abc import Mapping
-import gc
 import time
 from contextlib import nullcontext
 from datetime import datetime, UTC
@@ -77,14 +76,15 @@ def run(
 def _run(config, directory, data_dir, progress, report_to):
     started = time.monotonic()
     models.choose_threads(config)
-    models.reset_peak_memory()
+    models.free()
     splits = data.load(config, data_dir)
     environment = _environment(splits)
     checkpoint, environment = distributed.decided_by_main(lambda: resume.prepare(directory, config, environment))
     trained = resume.step_of(checkpoint) == config.steps
     set_seed(config.seed)
     loaded = models.load(config, checkpoint if trained else None)
-    environment["parameters"] = sum(p.numel() for p in loaded.model.parameters())
+    environment["parameters"] = models.parameters(loaded.model)
+    _check_same_model(environment, loaded.source, directory)
     environment["model"] = loaded.source
     environment["decoding"] = decoding.described(loaded.model, loaded.tokenizer, config)
     splits = prompts.fitting(splits, loaded.tokenizer, config)
@@ -96,9 +96,7 @@ def _run(config, directory, data_dir, progress, report_to):
         if checkpoint is None:
             _evaluate_base(config, loaded, splits, log, directory.parent, environment, shown)
         if not trained:
-            trainer = build_trainer(config, loaded, splits, log, directory, shown, report_to)
-            trainer.add_callback(RestoreCallback(checkpoint))
-            trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
+            _train(build_trainer(config, loaded, splits, log, directory, shown, report_to), checkpoint)
         if log:
             if config.steps:
                 models.save_adapter(loaded, directory / "adapter")
@@ -107,11 +105,27 @@ def _run(config, directory, data_dir, progress, report_to):
         shown.close()
         if log:
             log.close()
+    # Else the next model is loaded beside this one.
     del loaded
-    gc.collect()
-    torch.cuda.empty_cache()
+    models.free()
     distributed.wait()
     return runlog.read_run(directory)
+
+
+def _train(trainer, checkpoint):
+    """In a call of its own, so that nothing here holds the trainer, and its model, when it is through."""
+    trainer.add_callback(RestoreCallback(checkpoint))
+    trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
+
+
+def _check_same_model(environment, source, directory):
+    """Raise ValueError where a run goes on that was begun on another base model, or another commit of it."""
+    begun = environment.get("model", source)
+    if begun != source:
+        raise ValueError(
+            f"a run must go on with the base model that it was begun with, {begun}. Got {source}. Put that one back "
+            f"into the hub's cache, or rename {directory} to begin anew."
+        )
 
 
 def configure(
@@ -181,7 +195,7 @@ def build_trainer(
 def _evaluate_base(config, loaded, splits, log, runs_dir, environment, progress):
     """Step 0: read from the finished zero-shot run of the same model, problems and decoding, else evaluated here."""
     known = runs_dir / zero_shot_config(config).run_id
-    rows = distributed.decided_by_main(lambda: reuse.step_0(known, environment["data"], environment["decoding"]))
+    rows = distributed.decided_by_main(lambda: reuse.step_0(known, environment))
     if rows is None:
         rows = evaluate_together(loaded, splits.evaluation, config, 0, progress)
     progress.evaluated(0, *pass_at_1(rows))

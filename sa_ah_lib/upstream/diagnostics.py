@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from sa_ah_lib.upstream.metrics import METRICS
-from sa_ah_lib.weighting import discounted_rollouts, horizon_weights
+from sa_ah_lib.weighting import discounted_rollouts, horizon_weights, silenced
 
 
 class StepSums:
@@ -71,7 +71,7 @@ def micro_batch_sums(
         "rollouts": torch.tensor(len(negative)),
         "negative_rollouts": negative.sum(),
         "groups": torch.tensor(len(by_group)),
-        "silenced_groups": (spread < reward_threshold).sum(),
+        "silenced_groups": silenced(spread, reward_threshold).sum(),
         "group_std": spread.sum(),
         "group_variance": spread.square().sum(),
         "group_mean": means.sum(),

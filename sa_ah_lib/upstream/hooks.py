@@ -1,6 +1,6 @@
 """Where the library touches what TRL and Unsloth do not promise: every such place, each with a probe.
 
-The weights go in through the public ``get_high_entropy_mask`` (see ``trainer``). This module holds the two private
+The weights go in through the public ``get_high_entropy_mask`` (see ``trainer``). This module holds the private
 methods that are overridden (``PrivateHooks``) and the probes that name what an upgrade changed (``PROBES``). The tap
 that reads hidden states is in ``entropy_tap``, the settings that route the loss through the hook in ``settings``.
 """
@@ -40,7 +40,15 @@ class HookNotCalledError(RuntimeError):
 
 
 class PrivateHooks:
-    """Every private method of TRL that the library overrides; the rest of it overrides public ones only."""
+    """Every private method of TRL that the library overrides, and what it changes of TRL's private state."""
+
+    def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
+        # Unsloth's trainer keeps the KL of a process's own rollouts, and the main process alone writes it down.
+        kept = getattr(self, "_metrics", {}).get("train" if self.model.training else "eval", {})
+        if self.accelerator.num_processes > 1 and kept.get("kl"):
+            own = torch.tensor(kept["kl"], device=self.accelerator.device)
+            kept["kl"] = self.accelerator.reduce(own, "mean").tolist()
+        super().log(logs, start_time)
 
     def _calculate_rewards(self, inputs, *args, **kwargs):
         self._rewards = super()._calculate_rewards(inputs, *args, **kwargs)  # (all rollouts, functions)

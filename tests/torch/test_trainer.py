@@ -354,6 +354,17 @@ def test_reward_threshold_silences_exactly_the_groups_below_it(build):
     assert (made._generate_and_score_completions(examples())["advantages"] != 0).all()
 
 
+@pytest.mark.parametrize("level", [0.0, 6.9, 7.2])
+def test_a_spread_that_equals_the_threshold_is_not_below_it_at_any_level(build, level):
+    """One of four that is better by 0.3: rounding silenced it or not, by how high the four stood."""
+
+    def rewards(completions, **kwargs):
+        return [level + 0.3 * (i % 4 == 3) for i in range(len(completions))]
+
+    made = build(reward_funcs=[rewards], reward_threshold=0.15)
+    assert (made._generate_and_score_completions(examples())["advantages"] != 0).all()
+
+
 def test_reward_weights_count_in_the_threshold(build):
     """The threshold is on the total reward as TRL weighs it."""
     made = build(reward_funcs=[by_position(1.0, 1.0)], config={"reward_weights": [0.01]})

@@ -33,7 +33,7 @@ LEVELS = (
 LIGHT_ROOMS = {"config", "rewards", "rulebook", "analysis", "paper", "report", "sweep", "gpu_card", "gpu_pack"}
 LIGHT = {m for m in MODULES if m.split(".")[0] in LIGHT_ROOMS}
 LIGHT |= {"train.data", "train.disk", "train.publish", "train.resume", "train.reuse", "train.runlog"}
-LIGHT |= {"train.progress", "train.scales", "upstream.metrics"}
+LIGHT |= {"train.progress", "train.scales", "train.smollm2", "upstream.metrics"}
 LIGHT |= {"upstream.settings", "upstream.versions", "upstream.machine"}
 
 

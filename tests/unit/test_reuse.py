@@ -19,6 +19,11 @@ def gsm8k(directory, first):
     return directory
 
 
+def here(problems, decoding=DECODING, **more):
+    """This session's environment.json."""
+    return runlog.environment(data=problems, decoding=decoding, model={"name": "Qwen", "commit": "abc"}, **more)
+
+
 @pytest.fixture
 def config():
     return preset("qwen2.5-1.5b", "zero-shot", train_examples=6, eval_examples=4)
@@ -30,7 +35,7 @@ def finished(tmp_path, config, monkeypatch):
     monkeypatch.delenv(data.DATA_DIR_VARIABLE, raising=False)
     mine = gsm8k(tmp_path / "mine", 0)
     gsm8k(tmp_path / "other", 100)
-    environment = runlog.environment(data=data.load(config, mine).record, decoding=DECODING)
+    environment = here(data.load(config, mine).record)
     log = runlog.RunLog(tmp_path / config.run_id, config, environment)
     log.write("eval", {"step": 0, "problem": 0, "correct": True})
     log.finish({})
@@ -83,7 +88,8 @@ def test_step_0_is_read_where_problems_and_decoding_agree(finished, config, tmp_
     """Of rollouts it has none, so their temperature decides nothing."""
     problems = data.load(config, tmp_path / "mine").record
     warmer = {**DECODING, "rollouts": {"temperature": 2.0}}
-    assert [row["problem"] for row in reuse.step_0(finished, {**problems, "source": "x"}, warmer)] == [0]
+    now = here({**problems, "source": "x"}, warmer, threads=7)
+    assert [row["problem"] for row in reuse.step_0(finished, now)] == [0]
     assert not capsys.readouterr().out
 
 
@@ -96,7 +102,7 @@ def test_step_0_of_other_problems_or_decoding_is_not_read(finished, config, tmp_
         environment = runlog.read_environment(finished)
         del environment["decoding"]
         runlog.write_json(finished / "environment.json", environment)
-    assert reuse.step_0(finished, problems, decoding) is None
+    assert reuse.step_0(finished, here(problems, decoding)) is None
     said = capsys.readouterr().out
     assert said.startswith("step 0 is evaluated anew")
     assert (
@@ -104,7 +110,18 @@ def test_step_0_of_other_problems_or_decoding_is_not_read(finished, config, tmp_
     )
 
 
+@pytest.mark.parametrize(
+    "name,value",
+    [("device", "Tesla T4"), ("packages", {"torch": "2.11.0"}), ("model", {"name": "Qwen", "commit": "b"})],
+)
+def test_step_0_of_another_card_package_or_model_is_not_read(finished, config, tmp_path, capsys, name, value):
+    """Rounding turns a greedy answer on another card, and a gain over step 0 would count it as training's."""
+    now = {**here(data.load(config, tmp_path / "mine").record), name: value}
+    assert reuse.step_0(finished, now) is None
+    assert f"it had another {name}, or does not say which" in capsys.readouterr().out
+
+
 def test_an_unfinished_or_missing_zero_shot_run_is_no_step_0(finished, capsys):
     (finished / "finished.json").unlink()
-    assert reuse.step_0(finished, {}, {}) is None and reuse.step_0(finished / "none", {}, {}) is None
+    assert reuse.step_0(finished, {}) is None and reuse.step_0(finished / "none", {}) is None
     assert not capsys.readouterr().out

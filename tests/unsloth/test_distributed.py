@@ -105,6 +105,9 @@ def check_losses(base):
         together = made.diagnostics()
         report["errors"][name] = [tiny.worst_error(found, whole), tiny.worst_error(found, mean)]
         report["diagnostics"][name] = [alone, together]
+    made._metrics["train"]["kl"] = [float(rank), 1.0]
+    made.log({})
+    report["kl"] = made.state.log_history[-1]["kl"]
     report["pooled"] = _pooled_mask(tiny, batch, parts[rank], laid_out)
     report["processes"], report["class"] = made.accelerator.num_processes, type(made).__mro__[3].__name__
     if rank == 0:
@@ -215,6 +218,12 @@ def test_two_processes_log_the_diagnostics_of_one(losses, base, case):
     alone, together = losses(base)["diagnostics"][case]
     assert alone["sa_ah/reward_between_variance"] > 0 and 0 < alone["sa_ah/negative_fraction"] < 1
     assert together == pytest.approx(alone, rel=1e-5)
+
+
+@pytest.mark.parametrize("base", ["stock", "unsloth"])
+def test_the_logged_kl_is_of_all_processes(losses, base):
+    """Unsloth's trainer gathers it from none but the one that writes: 0 of 0 and 1 in the first of two losses."""
+    assert losses(base)["kl"] == pytest.approx((0.5 + 1.0) / 2)
 
 
 @pytest.mark.parametrize("base", ["stock", "unsloth"])

