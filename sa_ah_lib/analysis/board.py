@@ -29,6 +29,9 @@ SEEDS = (1, 2)
 MEASURES = ("pass_at_1", "auc", "steps_to", "pass_at_16")
 """Columns of the board, keys of ``seeds.METRICS``; the first is the one that the evidence is of."""
 
+BESIDE = ("auc", "pass_at_16")
+"""Measures whose verdicts stand beside the evidence."""
+
 GRPO, NOT_RUN = "GRPO", "not run"
 
 SHIPPED = tuple(rulebook.RECORDS.values())
@@ -169,7 +172,8 @@ def table(found: list[Row], scale: str) -> Table:
     """The board as text, one row per rule: measures, evidence against GRPO, and against the line to beat."""
     arms = [row.arm for row in found if row.arm.runs]
     header = ["rule", "source", "divided by", *(METRICS[metric].short for metric in MEASURES)]
-    header += ["gain in Pass@1 [95%]", "n", "p", "Holm p", "verdict", "verdict, area"]
+    header += ["gain in Pass@1 [95%]", "n", "p", "Holm p", "verdict"]
+    header += [f"verdict, {METRICS[metric].short}" for metric in BESIDE]
     header += ["gain over the line [95%]", "verdict, line"]
     lines = [[*_names(row), *_measured(row), *_evidence(row)] for row in found]
     told = comparison.caption(arms) if arms else f"measured: {scale}, no run of it was found"
@@ -190,13 +194,13 @@ def _measured(row):
 def _evidence(row):
     found = row.against.get(MEASURES[0])
     if not row.arm.runs:
-        return [NOT_RUN] + [DASH] * 7
+        return [NOT_RUN] + [DASH] * 8
     if found is None:
-        return [DASH, str(len(row.arm.runs)), *[DASH] * 6]
+        return [DASH, str(len(row.arm.runs)), *[DASH] * 7]
     gain, *decided = evidence(found)
-    *_, area = evidence(row.against["auc"] if row.against["auc"].gain.count else None)
+    beside = [row.against[metric] if row.against[metric].gain.count else None for metric in BESIDE]
     over_line, *_, line = evidence(row.line)
-    return [gain, str(found.gain.count), *decided, area, over_line, line]
+    return [gain, str(found.gain.count), *decided, *(evidence(one)[-1] for one in beside), over_line, line]
 
 
 def _notes(found, scale):
@@ -212,7 +216,7 @@ def _notes(found, scale):
     notes += [f"{ran} of {len(found)} rows were run. A row's n is its pairs with GRPO: one warm start and one seed."]
     notes += _room([row.against[MEASURES[0]].gain.count for row in found if row.against.get(MEASURES[0])])
     if best:
-        notes.append(f"The line to beat is {best}, the GRPO with the highest mean Pass@1 of those run on all pairs.")
+        notes.append(f"The line to beat is {best}: of GRPO's rows with all pairs, the one with the highest Pass@1.")
     left += "; One scalar, AH: a group's weights are divided by their sum, so it is GRPO"
     return (*notes, f"Without a row: {left}.")
 

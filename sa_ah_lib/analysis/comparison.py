@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from sa_ah_lib.config import METHOD_FIELDS, METHOD_LABELS, METHODS, SCALES, RunConfig, preset
@@ -84,21 +84,41 @@ def arms(runs: Iterable[Run]) -> list[Arm]:
 
 
 def by_family(runs: Iterable[Run]) -> dict[str, list[Arm]]:
-    """{name: arms of two seeds or more}: the methods at one strength, then the settings of SA-AH-GRPO beside GRPO's.
+    """{name: arms of two seeds or more}: ``by_strength``, then the settings of SA-AH-GRPO beside GRPO's.
 
-    Methods are compared where they differ in method, rule and seed alone; the name is scale, steps and alpha, with a
-    hash where these are not enough. SA-AH-GRPO's own 180 steps are not compared with GRPO's 150.
+    GRPO and SA-AH-GRPO alone at one strength have no comparison of their own where they stand among the settings.
     """
-    trained = [run for run in runs if run.config.steps]
-    settings, named = _settings(trained), {}
-    for grpo, members in _grouped(trained, _as_grpo).items():
+    runs = [run for run in runs if run.config.steps]
+    settings = _settings(runs)
+    kept = {name: arms for name, arms in by_strength(runs).items() if not _among_settings(arms, settings)}
+    return {**kept, **settings}
+
+
+def by_strength(runs: Iterable[Run]) -> dict[str, list[Arm]]:
+    """{name: arms of two seeds or more}: the methods at one strength, in one setting.
+
+    Methods are compared where they differ in method, rule and seed alone. The name is scale, steps and alpha, with the
+    fields that were changed where these are not enough. SA-AH-GRPO's own 180 steps are not compared with GRPO's 150.
+    """
+    named: dict[str, list[Arm]] = {}
+    groups = _grouped([run for run in runs if run.config.steps], _as_grpo)
+    for grpo in sorted(groups, key=lambda config: len(_changed(config))):
+        members = groups[grpo]
         for alpha in sorted({run.config.alpha for run in members} - {0.0}):
             kept = _repeated([run for run in members if run.config.alpha in (0.0, alpha)])
-            alone = {arm.config.method for arm in kept} <= {"grpo", "sa-ah-grpo"}
-            if len(kept) > 1 and not (alone and _settings_name(grpo) in settings):
-                name = f"{grpo.scale}-{grpo.steps}steps-a{alpha:g}"
-                named[name if name not in named else f"{name}-{grpo.run_id[-8:]}"] = kept
-    return {**named, **settings}
+            name = f"{grpo.scale}-{grpo.steps}steps-a{alpha:g}"
+            if name in named:
+                name = "-".join([name, *(f"{field}-{_text(getattr(grpo, field))}" for field in _changed(grpo))])
+            if len(kept) > 1:
+                named[name] = kept
+    return named
+
+
+def _among_settings(arms, settings):
+    alone = {arm.config.method for arm in arms} <= {"grpo", "sa-ah-grpo"}
+    # An arm's own configuration has no scale: its runs have.
+    (name,) = {_settings_name(run.config) for arm in arms for run in arm.runs.values()}
+    return alone and name in settings
 
 
 def _settings(runs):
@@ -151,6 +171,18 @@ def reference_of(arm: Arm, arms: Iterable[Arm], method: str = "grpo") -> Arm | N
     """
     own = [other for other in arms if _is(method, other)]
     return min(own, key=lambda other: len(_setting_apart(arm.config, other.config)), default=None)
+
+
+def before_training(arm: Arm, label: str = "before training") -> Arm:
+    """The same runs with their answers of step 0 at every step; without runs that were not evaluated then."""
+    runs = {key: _untrained(run) for key, run in arm.runs.items() if run.base is not None}
+    return Arm(label, arm.config, runs)
+
+
+def _untrained(run):
+    answers = {step: run.answers[0] for step in run.answers} if 0 in run.answers else {}
+    counts = {step: (round(run.base * total), total) for step, (_, total) in run.pass_at_1.items()}
+    return replace(run, pass_at_1=counts, answers=answers)
 
 
 def caption(arms: Iterable[Arm]) -> str:

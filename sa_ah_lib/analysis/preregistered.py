@@ -2,12 +2,12 @@
 
 import itertools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from sa_ah_lib.analysis import board
 from sa_ah_lib.analysis.compared import evidence
-from sa_ah_lib.analysis.comparison import Arm, arms, caption
+from sa_ah_lib.analysis.comparison import Arm, arms, before_training, caption
 from sa_ah_lib.analysis.seeds import METRICS, Comparison, compare_all
 from sa_ah_lib.analysis.table import Table
 from sa_ah_lib.config import RunConfig
@@ -168,15 +168,7 @@ def table(runs: Iterable[Any], name: str, endpoint: str) -> Table:
 def _arm(name, design, runs):
     """The arm of that name on the page, with all its runs."""
     if name == BEFORE:
-        grpo = _arm("GRPO", design, runs)
-        return Arm(BEFORE, grpo.config, {key: _untrained(run) for key, run in grpo.runs.items()})
+        return before_training(_arm("GRPO", design, runs), BEFORE)
     own = set(design.of(name))
     (arm,) = arms([run for run in runs if run.config in own])
     return Arm(name, arm.config, arm.runs)
-
-
-def _untrained(run):
-    """A run with the answers of step 0 at every evaluated step."""
-    start = run.evaluations[0]
-    answers = {step: run.answers[0] for step in run.answers}
-    return replace(run, pass_at_1={step: start for step in run.pass_at_1}, answers=answers)

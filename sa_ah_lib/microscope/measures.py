@@ -14,7 +14,7 @@ RESAMPLES, SEED = 2000, 123
 
 @dataclass(frozen=True)
 class Measured:
-    """One measure of one part of a rule's gradient, with its 95% interval; NaN where it is not defined."""
+    """One measure of one part of a rule's gradient, with its 95% interval; see ``with_interval``."""
 
     estimate: float
     low: float
@@ -61,9 +61,16 @@ def measure(gradients: np.ndarray, reference: np.ndarray, weights: np.ndarray, s
 
 
 def with_interval(values: np.ndarray) -> Measured:
-    """The first value as the estimate, the 2.5th and 97.5th percentiles of the others as the interval."""
-    rest = values[1:][np.isfinite(values[1:])]
-    low, high = np.quantile(rest, [0.025, 0.975]) if len(rest) else (np.nan, np.nan)
+    """The first value as the estimate, the 2.5th and 97.5th percentiles of the others as the interval.
+
+    A ratio to nothing is infinite, and stays in its tail: the bound is infinite where 2.5 % are. Where more than 5 % of
+    the others are not defined, neither bound is.
+    """
+    defined = values[1:][~np.isnan(values[1:])]
+    low = high = np.nan
+    if len(defined) >= 0.95 * (len(values) - 1) > 0:
+        # The outer of two neighbours, because between a number and infinity there is nothing to interpolate.
+        low, high = (np.quantile(defined, q, method=side) for q, side in ((0.025, "lower"), (0.975, "higher")))
     return Measured(float(values[0]), float(low), float(high))
 
 

@@ -45,7 +45,7 @@ def study(
 
     Returns:
         Dicts of ``rule``, ``part``, ``layers``, ``measure`` (a key of ``measures.measure``, or of ``RATIOS``), and
-        ``estimate``, ``low``, ``high``: 95% bootstrap intervals over prompts, None where not defined.
+        ``estimate``, ``low``, ``high``: 95% bootstrap intervals over prompts, None where infinite or not defined.
     """
     (first, base), *others = rules.items()
     look = gradients.lens(model, groups, bins, base.temperature)

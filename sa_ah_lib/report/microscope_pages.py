@@ -62,7 +62,8 @@ def gradient_table(study: Study, name: str, part: str = WHOLE[0], layers: str = 
     notes = (
         "95% bootstrap intervals over prompts. Noise: root of the trace of the covariance of a step's gradient. Norms "
         "and cosines are of the mean gradient, estimated from pairs of different prompts. Step's cosine: what the "
-        "gradient of one step has with GRPO's mean gradient.",
+        "gradient of one step has with GRPO's mean gradient. A bound is missing where it is infinite, both where more "
+        "than 5% of the resamples have no number: there GRPO's own mean gradient is estimated at 0.",
     )
     title = f"Gradients of frozen rollouts, {told(study['settings'])}"
     return Table(name, title, ["rule", *columns.values()], rows, notes)
@@ -154,7 +155,8 @@ def _interval(row):
     value, low, high = (row[key] for key in ("estimate", "low", "high"))
     if value is None:
         return DASH
-    return f"{value:.2f}" + ("" if low is None or low == high else f" [{low:.2f}, {high:.2f}]")
+    bounds = [DASH if bound is None else f"{bound:.2f}" for bound in (low, high)]
+    return f"{value:.2f}" + ("" if low is not None and low == high else f" [{', '.join(bounds)}]")
 
 
 def _number(value):

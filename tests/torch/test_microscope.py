@@ -179,6 +179,17 @@ def test_an_interval_holds_the_truth_as_often_as_it_says():
     assert hits >= 50
 
 
+def test_what_is_infinite_or_not_defined_widens_an_interval_and_is_not_left_out():
+    """Resamples in which GRPO has no signal are a ratio's upper tail; without them the interval was finite."""
+    ratios = np.concatenate([[2.0], np.linspace(1, 3, 90), np.full(10, np.inf)])
+    made = measures.with_interval(ratios)
+    assert made.estimate == 2.0 and made.low == pytest.approx(1.0, abs=0.1) and made.high == math.inf
+    few, many = (np.concatenate([[0.9], np.linspace(0.5, 1, 100 - n), np.full(n, np.nan)]) for n in (5, 6))
+    assert measures.with_interval(few).low == pytest.approx(0.51, abs=0.02)
+    assert math.isnan(measures.with_interval(many).low) and math.isnan(measures.with_interval(many).high)
+    assert study._row("SA", "all", "all", "norm ratio", ratios)["high"] is None
+
+
 def test_two_measures_without_a_signal_are_not_defined():
     seen = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
     found = measures.measure(seen, seen, np.ones((1, 4)), 2)
@@ -222,7 +233,7 @@ def test_advantages_are_normalised_as_trl_does_it():
 
 def test_a_study_measures_every_rule_whole_and_by_part(policy, tmp_path):
     # Alike, so that their gradients have a mean: that of random tokens is 0.
-    groups = [group(policy, advantages=(1.0 + 0.1 * k, -0.4, -0.9, 0.1)) for k in range(5)]
+    groups = [group(policy, advantages=(1.0 + 0.1 * k, -0.4, -0.9, 0.1)) for k in range(12)]
     some = {label: ARMS[label] for label in ("GRPO", "SA-AH-GRPO")}
     rows = study.study(policy, groups, some, bins=2, step=2, progress=False)
     whole = {(r["rule"], r["measure"]): r for r in rows if (r["part"], r["layers"]) == ("all tokens", "all layers")}
@@ -233,7 +244,7 @@ def test_a_study_measures_every_rule_whole_and_by_part(policy, tmp_path):
     assert {r["layers"] for r in rows} == {"all layers", "layer 1", "layer 2"}
     path = study.save(tmp_path / "a.json", study.described(groups, BASE, ALPHA), rows)
     read = json.loads(path.read_text(encoding="utf-8"))
-    assert read["rows"] == rows and read["settings"]["prompts"] == 5 and read["settings"]["rollouts"] == 20
+    assert read["rows"] == rows and read["settings"]["prompts"] == 12 and read["settings"]["rollouts"] == 48
 
 
 def test_groups_without_a_signal_are_told_apart():

@@ -1,5 +1,7 @@
 """The board of rules: which runs make a row, what is said against what, and that nothing is left out in silence."""
 
+from dataclasses import replace
+
 import matplotlib
 
 matplotlib.use("Agg")
@@ -154,8 +156,24 @@ def test_the_board_decides_as_every_other_comparison_over_seeds(rows, runs):
             assert [cells[name] for name in ("gain in Pass@1 [95%]", "p", "Holm p", "verdict")] == [gain, *decided]
             assert row.against["auc"] == others.of_arm(row.entry.label)["auc"]
             assert all(cells[name].split(",")[0] in seeds.VERDICTS for name in ("verdict", "verdict, area"))
+            assert cells["verdict, Pass@16"] == "—", "no run here has samples"
             assert cells["verdict, line"] == compared.evidence(row.line)[-1]
     assert {row.entry.label for row in rows if row.against} == {arm.label for arm in arms[1:]}
+
+
+def test_sampled_runs_have_a_verdict_of_pass_at_16_and_a_row_without_samples_none(runs):
+    """GRPO solves half of what it is asked within 16 tries, the masked rule all of it."""
+    right = {"GRPO": (0, 16), "First token only": (16, 16)}
+    sampled = list(runs)
+    for name, pair in right.items():
+        lines = [{"problem": k, "problems": 2, "n": 16, "correct": c} for k, c in enumerate(pair)]
+        own = [run.config for run in board.arm(entry(name), runs, "micro-sum").runs.values()]
+        sampled = [replace(run, samples=lines) if run.config in own else run for run in sampled]
+    table = board.table(board.rows(sampled, "micro-sum"), "micro-sum")
+    cells = {row[0]: dict(zip(table.header, row, strict=True)) for row in table.rows}
+    assert cells["GRPO"]["Pass@16"] == "0.500" and cells["First token only"]["Pass@16"] == "1.000"
+    assert cells["First token only"]["verdict, Pass@16"] in seeds.VERDICTS
+    assert cells["GTPO (entropy)"]["verdict, Pass@16"] == "—" and cells["GTPO (entropy)"]["verdict"] in seeds.VERDICTS
 
 
 def test_a_board_without_any_run_says_so():

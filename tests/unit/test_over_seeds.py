@@ -111,6 +111,32 @@ def test_a_gain_over_zero_shot_needs_the_interval_over_warm_starts_too():
                      scale="micro-legs") for start, gain in enumerate(by_start) for seed in (1, 2)),
         ]  # fmt: skip
         said = over_seeds.over_zero_shot("sa-ah-grpo")(comparison.arms(made))
-        assert "p = 0.00195" in said.reason
+        assert "10 runs" in said.reason
         words[name] = said.word
     assert words == {"alike": "better", "apart": "undecided"}
+
+
+def test_a_gain_over_zero_shot_is_over_problems_too():
+    """Six seeds that agree, on eight problems: other problems could take the gain away, other seeds could not."""
+    few, many = ([False] * 6 + [True] * 2), ([False] * 3 + [True] * 5)
+    words = {}
+    for copies in (1, 50):
+        before, after = (np.array(answers * copies) for answers in (few, many))
+        made = [
+            result("sa-ah-grpo", [after.mean()], total=len(after), base=before.mean(), seed=seed, steps=30,
+                   answers={0: before, 30: after})
+            for seed in range(6)
+        ]  # fmt: skip
+        said = over_seeds.over_zero_shot("sa-ah-grpo")(comparison.arms(made))
+        words[copies] = said.word
+        assert "+37.5 points [" in said.reason
+    assert words == {1: "undecided", 50: "better"}
+
+
+def test_every_strength_is_judged_once():
+    """At one alpha SA-AH-GRPO stood beside GRPO alone; as one of its settings no claim was judged there."""
+    results = runs(grpo=0.5, ah=0.5, sa=0.6)
+    results += [run("sa-ah-grpo", 0.3, seed, 0.001 * (seed % 3), alpha=2.0) for seed in SEEDS]
+    said = over_seeds.findings(results, over_seeds.between("sa-ah-grpo", "grpo"))
+    assert "micro-s-60steps-a0.5: better" in said.reason and "micro-s-60steps-a2: worse" in said.reason
+    assert "settings" not in said.reason
