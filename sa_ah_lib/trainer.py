@@ -72,8 +72,8 @@ class TokenWeighted(PrivateHooks):
             "positive" (its mirror).
         rule: a name in ``rules.RULES``, by default "cumulative" (Eq. 5), or a ``rules.Rule``.
         rule_parameters: {parameter: value} of a rule that does not take alpha and scope; its defaults when None.
-        denominator: "group" (Eq. 6 and 9), "batch", "sequence" (Eq. 2) or "tokens" (TRL's own); see
-            ``weighting.group_normalized``.
+        denominator: "group" (Eq. 6 and 9), "batch", "sequence" (Eq. 2) or "tokens" (TRL's own), see ``weighting``;
+            what the rule's source divides by when None.
         entropy_top_k: K of the top-K entropy (Table 1), or None for the exact one, which costs nothing.
         reward_threshold: groups whose rewards have a standard deviation below this carry no signal: their
             advantages are set to 0. Our reading of Table 1's "reward threshold"; 0 switches it off.
@@ -90,7 +90,7 @@ class TokenWeighted(PrivateHooks):
         *args,
         alpha=None,
         scope=None,
-        denominator="group",
+        denominator=None,
         entropy_top_k=500,
         reward_threshold=0.15,
         rule="cumulative",
@@ -100,12 +100,12 @@ class TokenWeighted(PrivateHooks):
     ):
         self.entrance = type(self).entrance if entrance is None else entrance
         check_name("entrance", self.entrance, ENTRANCES)
-        check_name("denominator", denominator, DENOMINATORS)
         check_reward_threshold(reward_threshold)
         self._rule = rules.find(rule)
+        self.denominator, self.reward_threshold = denominator or self._rule.record.denominator, reward_threshold
+        check_name("denominator", self.denominator, DENOMINATORS)
         self.rule, self.rule_parameters = self._rule.record.name, dict(rule_parameters or {})
         self.alpha, self.scope = self._rule.strength(alpha, scope, self.rule_parameters)
-        self.denominator, self.reward_threshold = denominator, reward_threshold
         forget_reference(kwargs.get("model", args[0] if args else None))
         super().__init__(*args, **kwargs)
         check_instance(self)

@@ -25,10 +25,11 @@ LAST = 10
 METRIC = "pass_at_1"
 NOTES = (
     f"KL: from the model before training, nats per token, TRL's estimate on the rollouts of the last {LAST} steps.",
-    "GRPO as far: on a straight line, in the root of the KL, between its runs of the same warm start and seed at the "
-    "learning rates shown, and the model before training. Where GRPO's gains flatten, a straight line lies below them, "
-    "in favour of the rules. A GRPO run that ends below the model before training is no point of the line, which would "
-    "fall towards it. A run that moved further than each point is held against the furthest.",
+    "GRPO as far: what GRPO would have gained, had it moved as far from the model before training. Distance is the "
+    "root of the KL. Straight lines join that model and GRPO's runs of the same warm start and seed at the learning "
+    "rates shown. GRPO's real curve may lie above a line where its gains flatten; that flatters the rules. A GRPO run "
+    "that ends below the model before training is no point, because the line would fall towards it. A run that moved "
+    "further than every point is held against the furthest.",
     "These comparisons are exploratory: docs/preregistration.md does not name them.",
 )
 

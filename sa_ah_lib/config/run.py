@@ -195,6 +195,8 @@ def _check_batch(c):
 def preset(scale: str, method: str, batch_reading: str | None = None, **changes: Any) -> RunConfig:
     """The configuration of one method at one scale; ``changes`` override single fields.
 
+    A ``rule`` among them is divided as its source divides, unless ``denominator`` is among them too.
+
     Args:
         scale: a key of ``SCALES``; method: a key of ``METHODS``. Its sizes are those of ``OTHER_DATA`` where
             ``changes`` names another data set than the scale's own.
@@ -209,4 +211,6 @@ def preset(scale: str, method: str, batch_reading: str | None = None, **changes:
     if batch_reading is not None:
         check_choice("batch_reading", batch_reading, BATCH_READINGS)
         values["prompts_per_step"] = BATCH_READINGS[batch_reading]
+    if changes.get("rule") in rulebook.RECORDS:
+        values["denominator"] = rulebook.get(changes["rule"]).denominator
     return RunConfig.from_dict({**values, **changes})

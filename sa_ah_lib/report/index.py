@@ -16,9 +16,10 @@ ENDINGS = ("md", "csv", "tex", "png", "svg", "pdf")
 _CAPTION = re.compile(r"\*\*(?:Table \w+: )?(?P<title>.*?)[.,] (?P<origin>(?:paper|measured): .*)\*\*")
 INTRODUCTION = """# Tables and figures
 
-By the paper's numbers: what the paper prints stands left, what our runs measured right, in the row of the paper's model
-that ours stand in for. A name that two folders share, such as `figure-1.png`, is one figure of two sources: the folder
-says whose numbers it shows. `make figures` makes everything here from `logs/`, this page included.
+In the order of the paper's tables and figures. Left: what the paper prints. Right: what our small models measured; they
+stand in for the paper's two models and are not Qwen. A name that two folders share, such as `figure-1.png`, is one
+figure of two sources: the folder says whose numbers it shows. `make figures` makes everything here from `logs/`, this
+page included.
 """
 
 

@@ -73,7 +73,8 @@ def card(record: rulebook.Record, boards: Mapping[str, Cells]) -> str:
     drawn = ", ".join(f"{name} = {value}" for name, value in EXAMPLE.get(record.name, {}).items())
     blocks = [
         f"# {record.label}",
-        f'`rule="{record.name}"`, from {_source(record.source)}. Customary denominator: `{record.denominator}`.',
+        f'`rule="{record.name}"`, from {_source(record.source)}. Divided by: `{record.denominator}`, unless '
+        "`denominator` says otherwise.",
         f"$$w_{{it}} = {record.equation}$$",
         f"![Weights of the tokens of four rollouts]({record.name}.svg)",
         "A made-up group of two successes and two failures. Under each token its entropy in nats, and in bold its "

@@ -192,6 +192,12 @@ def test_a_rule_of_ones_own_replaces_the_weights(tmp_path):
 # --- the seam's own checks -------------------------------------------------------------------------------------------
 
 
+def test_a_rule_is_divided_as_its_source_divides_unless_said_otherwise(build):
+    named = {"alpha": None, "scope": None, "rule": "gtpo", "entropy_top_k": None}
+    assert build(**named).denominator == "tokens" and build(**named, denominator="group").denominator == "group"
+    assert build().denominator == "group"
+
+
 def test_a_trainer_that_skips_the_hook_is_stopped(tmp_path):
     """The canary: silently training plain GRPO is the worst bug this project can have."""
 

@@ -332,3 +332,10 @@ def test_a_mistyped_name_is_told_the_nearest(made, hint):
 def test_a_name_like_no_other_is_told_none():
     with pytest.raises(ValueError, match="Got 'xyzzy'.$"):
         preset("xyzzy", "grpo")
+
+
+def test_a_rule_is_divided_as_its_source_divides_unless_said_otherwise():
+    """GTPO divided by the sum of a group's weights is not what its card shows."""
+    assert preset("micro-s", "grpo", rule="gtpo").denominator == rulebook.get("gtpo").denominator == "tokens"
+    assert preset("micro-s", "grpo", rule="gtpo", denominator="group").denominator == "group"
+    assert preset("micro-s", "sa-ah-grpo").denominator == preset("micro-s", "grpo").denominator == "group"
