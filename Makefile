@@ -62,8 +62,8 @@ $(VENV)/.with-%: $(READY)
 demo: SCALE := micro-s
 demo: notebooks  ## the whole protocol on micro-s, on any CPU (STEPS=6 for a smoke run)
 
-# Notebook 06 asks at the paper's alpha, but for the micro models, whose published comparisons are at alpha 4.
-paper: MORE := $(if $(filter micro-%,$(SCALE)),,-p ALPHA 0.5)
+# Notebook 06 asks at the paper's alpha, but for the two models whose published comparisons with controls are at alpha 4.
+paper: MORE := $(if $(filter micro-s micro-l,$(SCALE)),,-p ALPHA 0.5)
 paper: notebooks  ## the same at SCALE=qwen2.5-1.5b, qwen2.5-3b or smollm2 (DATA=DIR for a local GSM8K)
 
 notebooks: $(READY)
@@ -93,7 +93,8 @@ report: $(LIGHT)/.installed  ## one self-contained HTML page from LOGS, to send 
 
 board: $(READY)  ## every token-weight rule against GRPO, from LOGS and RUNS (NEW_RUNS=10 trains what is missing)
 	@$(BIN)/python -m sa_ah_lib.report.run_notebooks notebooks/$(BOARD).ipynb --out $(RUNS)/notebooks \
-	  --open figures/board -p NEW_RUNS $(NEW_RUNS) -p SAMPLES $(SAMPLES) -r LOGS "$(abspath $(LOGS))" -r RUNS "$(abspath $(RUNS))"
+	  --open $(RUNS)/board -p NEW_RUNS $(NEW_RUNS) -p SAMPLES $(SAMPLES) -r LOGS "$(abspath $(LOGS))" -r RUNS "$(abspath $(RUNS))" \
+	  -r OUT "$(abspath $(RUNS))/board"
 
 # RULE is a Python file with one rule, see docs/your-own-rule.md. ARGS are further options: --check-only, --pairs 1, --scale micro-sum.
 enter: $(READY)  ## check a token-weight rule of your own, train it, print its row of the board (RULE=my_rule.py)

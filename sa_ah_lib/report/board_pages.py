@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sa_ah_lib.analysis import board
+from sa_ah_lib.analysis import board, comparison
 from sa_ah_lib.analysis.seeds import METRICS
 from sa_ah_lib.analysis.table import Html
 from sa_ah_lib.report import forest
@@ -37,8 +37,8 @@ def plot(boards: dict[str, list[board.Row]], ax: Axes | None = None) -> Axes:
     for number, (scale, style) in enumerate(styles.items()):
         shift = APART * (2 * number - len(styles) + 1)
         for place, label in enumerate(drawn):
-            if comparison := found[scale][label]:
-                forest.gain(ax, place + shift, comparison, style, ticks=0)
+            if gain := found[scale][label]:
+                forest.gain(ax, place + shift, gain, style, ticks=0)
     forest.rows(ax, drawn)
     ax.set_xlabel(f"{METRICS[metric].label} − GRPO (points)\nbetter to the right")
     forest.key(ax, styles)
@@ -53,8 +53,15 @@ def picture(boards: dict[str, list[board.Row]], width: str = "single") -> Figure
     with styled():
         figure, ax = plt.subplots(figsize=(WIDTHS[width], 1.3 + 0.22 * len(ran)), layout="constrained")
         plot(boards, ax)
-        bars = "bars: 95% intervals, each by itself; ticks: pairs; grey: margin"
-        return caption(figure, f"Token-weight rules against GRPO, paired by warm start and seed; {bars}")
+        bars = "bars: 95% intervals, each by itself; ticks: pairs; grey: margin; rules that were not run are left out"
+        told = [_told(rows) for rows in boards.values() if any(row.against for row in rows)]
+        return caption(
+            figure, f"Token-weight rules against GRPO at the scale's learning rate. {'; '.join(told)}; {bars}"
+        )
+
+
+def _told(rows):
+    return comparison.caption([row.arm for row in rows if row.arm.runs])
 
 
 def html(boards: dict[str, list[board.Row]]) -> Html:

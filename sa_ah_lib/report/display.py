@@ -154,8 +154,10 @@ def cost(run: Run) -> Html:
     """Seconds, memory and machine of a finished run, as its logs have them."""
     summary, seconds = read_summary(run.directory), [row["step_time"] for row in run.train if row.get("step_time")]
     memory, machine = summary.get("peak_memory"), run.environment
+    resumed = summary.get("resumed_after")
+    what = f"last session, after step {resumed[-1]}" if resumed else "whole run, evaluations included"
     rows = [
-        ["whole run, evaluations included", _unit(summary.get("seconds"), "s")],
+        [what, _unit(summary.get("seconds"), "s")],
         ["median training step", _unit(median(seconds) if seconds else None, "s")],
         ["peak memory" + (" of the GPU" if machine.get("device") != "cpu" else " of the process"),
          _unit(memory and memory / 2**30, "GiB")],

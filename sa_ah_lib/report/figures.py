@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.figure import Figure
 
 from sa_ah_lib.analysis.results import Family
@@ -99,6 +100,8 @@ def diagnostics(result: Any) -> Figure:
             ax.set(xlabel="training step", ylabel=METRICS[key].axis)
             ax.ticklabel_format(axis="y", useOffset=False)
         steps, negative = result.curve("sa_ah/weight_negative")
+        # 0 stands for "no negative rollout at this step", which is not a weight: the line breaks there.
+        negative = np.where(negative > 0, negative, np.nan)
         axes[1, 0].plot(steps, negative, color="0.25", linewidth=0.9, linestyle="--", label="negative rollouts")
         legend_above(axes[1, 0])
         return caption(figure, f"{METHOD_LABELS[result.config.method]}. {Family((result,)).caption}")

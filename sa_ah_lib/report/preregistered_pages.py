@@ -56,9 +56,9 @@ def picture(runs: Sequence[Any], name: str) -> Figure | None:
         height = round(1 + 0.4 * len(compared["auc"]), 1)
         figure, ax = plt.subplots(figsize=(WIDTHS["single"], height), layout="constrained")
         plot(compared, ax)
-        return caption(
-            figure, f"{preregistered.measured(runs, name)}; bars: 95% intervals over {preregistered.DESIGNS[name].over}"
-        )
+        bars = f"bars: 95% intervals over {preregistered.DESIGNS[name].over}"
+        decided = "a verdict needs the interval and Holm's p; SA, AH: SA-AH-GRPO and AH-GRPO at α = 0.5"
+        return caption(figure, f"Preregistered, {preregistered.measured(runs, name)}; {bars}; {decided}")
 
 
 def save(runs: Sequence[Any], directory: str | Path) -> list[Path]:

@@ -39,8 +39,8 @@ TICKS = 0.22
 
 DRAWN = ("pass_at_1", "training_variance")
 
-SCORE_BARS = "bars: 95% bootstrap intervals over seeds; ticks: seeds"
-GAIN_BARS = "bars: 95% intervals over seeds and problems (variance: seeds); ticks: seeds; grey: margin"
+SCORE_BARS = "bars: 95% bootstrap intervals over seeds, warm starts held; ticks: runs"
+GAIN_BARS = "bars: 95% intervals over seeds and problems (variance: seeds); ticks: pairs; grey: margin"
 PROFILE_BANDS = "bands, where drawn: 95% bootstrap intervals over seeds"
 
 
@@ -76,7 +76,8 @@ def plot_gains(compared: Compared, metric: str, ax: Axes | None = None) -> Axes:
     forest.rows(ax, [arm.label for arm in others])
     better = "right" if rule.larger_is_better else "left"
     unit = f"{rule.label}, ratio to {anchor.label}" if rule.ratio else f"{rule.label} − {anchor.label} (points)"
-    ax.set_xlabel(f"{unit}\nbetter to the {better}")
+    settings = sum(arm.config.method == anchor.config.method for arm in arms) > 1
+    ax.set_xlabel(f"{unit}{' in the same setting' if settings else ''}\nbetter to the {better}")
     if rule.ratio:
         _plain_log(ax)
     return ax
@@ -98,7 +99,7 @@ def plot_profile(arms: Sequence[Arm], metric: str, ax: Axes | None = None) -> Ax
         if len(arms) <= 3:
             ax.fill_between(thresholds, low, high, color=style["color"], alpha=0.12, linewidth=0, step="post")
     word = "at least" if METRICS[metric].larger_is_better else "at most"
-    ax.set(xlabel=f"{METRICS[metric].label} {word}", ylabel="share of seeds", ylim=(-0.03, 1.03))
+    ax.set(xlabel=f"{METRICS[metric].label} {word}", ylabel="share of runs", ylim=(-0.03, 1.03))
     if arms:
         ax.legend(fontsize=6)
     return ax

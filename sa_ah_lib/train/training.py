@@ -151,6 +151,8 @@ def configure(
     """
     if steps < 0:
         raise ValueError(f"STEPS must be at least 1, or 0 for the method's own number. Got {steps}.")
+    if method == "zero-shot" and (unused := sorted(set(overrides or {}) - set(EVALUATION_FIELDS))):
+        print(f"not used by an evaluation, and left out: {', '.join(unused)}")
     changes: dict[str, Any] = {"seed": seed, "fast_inference": fast_inference}
     if steps and method != "zero-shot":
         changes["steps"] = steps

@@ -87,7 +87,7 @@ class TestEach:
         declared = {s.targets[0].id for s in ast.parse(parameters(read(path))[0].source).body}
         passed = {name: set(re.findall(r" -[pr] ([A-Z]+) ", text)) for name, text in recipes().items()}
         assert passed["notebooks"] == {"SCALE", "SEED", "STEPS", "DATA", "RUNS", "OUT"}
-        assert passed["figures"] == {"SEED", "WIDTH", "RUNS"}
+        assert passed["figures"] == {"SEED", "WIDTH", "RUNS", "OUT"}
         assert passed["notebooks"] - declared == (set() if path.stem in (TABLES, BOARD) else {"OUT"})
         assert path.stem != BOARD or passed["board"] <= declared
         assert path.stem != TABLES or passed["figures"] <= declared
