@@ -216,7 +216,10 @@ def _notes(found, scale):
     notes += [f"{ran} of {len(found)} rows were run. A row's n is its pairs with GRPO: one warm start and one seed."]
     notes += _room([row.against[MEASURES[0]].gain.count for row in found if row.against.get(MEASURES[0])])
     if best:
-        notes.append(f"The line to beat is {best}: of GRPO's rows with all pairs, the one with the highest Pass@1.")
+        notes.append(
+            f"The line to beat is {best}: of GRPO's rows with all pairs, the one with the highest Pass@1. A rule was "
+            "not run at that learning rate unless its row says so; figures/distance compares rules with GRPO as far."
+        )
     left += "; One scalar, AH: a group's weights are divided by their sum, so it is GRPO"
     return (*notes, f"Without a row: {left}.")
 

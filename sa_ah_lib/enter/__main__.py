@@ -53,7 +53,7 @@ def _enter(given):
     if jobs:
         _check_problems(found, given.scale)
     print(_forecast(jobs, found, given))
-    found += runs.train(jobs, given.rule, given.workers, given.samples)
+    found += runs.train(jobs, runs.keep(given.rule, home), given.workers, given.samples)
     rows = board.rows(found, given.scale, given.steps, [*board.line(), entry])
     table = board.table([row for row in rows if row.arm.runs], given.scale)
     print(table.markdown, *table.save(home), sep="\n")

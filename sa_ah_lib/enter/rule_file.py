@@ -2,6 +2,7 @@
 
 import importlib.util
 import inspect
+import sys
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from pathlib import Path
 import torch
 
 from sa_ah_lib import rulebook
+from sa_ah_lib.analysis import board
 from sa_ah_lib.rules import RULES, RolloutBatch, Rule
 from sa_ah_lib.weighting import DENOMINATORS, group_normalized
 
@@ -66,10 +68,12 @@ def load(path: str | Path) -> Rule:
         rule = _registered(path, before[0])
         _check_record(path, rule)
         _check_signature(path, rule)
-    except RuleFileError:
+    except Exception as error:
         _restore(RULES, before[0])
         _restore(rulebook.RECORDS, before[1])
-        raise
+        if isinstance(error, RuleFileError):
+            raise
+        raise RuleFileError(f"{path.name} must have a record that can be read. Got {_said(error, path)}.") from error
     _LOADED[rule.record.name] = path
     return rule
 
@@ -107,8 +111,10 @@ def _restore(registry, before):
 def _execute(path):
     spec = importlib.util.spec_from_file_location(f"rule_file_{path.stem}", path)
     assert spec and spec.loader  # a file that ends in .py has both
+    # Under its name, because what it defines (a dataclass, say) may look its own module up.
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+        spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         raise RuleFileError(f"{path.name} must be importable. Got {_said(error, path)}.") from error
 
@@ -124,6 +130,10 @@ def _registered(path, before):
 
 def _check_record(path, rule):
     record = rule.record
+    if record.label in {entry.label for entry in board.entries()}:
+        raise RuleFileError(f"{path.name} must give its rule a label of its own. Got {record.label!r}, a row's.")
+    if record.takes_scope and "alpha" not in record.defaults:
+        raise RuleFileError(f"a rule with a scope must have an alpha. {path.name} names {sorted(record.defaults)}.")
     if record.denominator not in DENOMINATORS:
         raise RuleFileError(f"denominator in {path.name} must be one of {DENOMINATORS}. Got {record.denominator!r}.")
     for name, value in record.defaults.items():
@@ -158,7 +168,15 @@ def _given(rule, batch):
 
 def _checked_weights(rule, batch, where):
     before = {name: value.clone() for name, value in vars(batch).items() if isinstance(value, torch.Tensor)}
+    state, kind = torch.get_rng_state(), torch.get_default_dtype()
     weights = _call(rule, batch, where)
+    if not torch.equal(torch.get_rng_state(), state) or torch.get_default_dtype() != kind:
+        torch.set_rng_state(state)
+        torch.set_default_dtype(kind)
+        raise RuleFileError(
+            f"rule {rule.record.name!r} must leave torch's random state and default dtype as they are: rollouts are "
+            f"sampled by them. It changed one on {where}; draw from torch.Generator().manual_seed(batch.seed)."
+        )
     changed = [name for name, value in before.items() if not torch.equal(getattr(batch, name), value)]
     name, tokens = rule.record.name, batch.tokens
     if changed:
@@ -181,7 +199,7 @@ def _checked_weights(rule, batch, where):
 def _call(rule, batch, where):
     try:
         return rule(batch)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise RuleFileError(
             f"rule {rule.record.name!r} failed on {where}: {_said(error, inspect.getsourcefile(rule.weigh))}"
         ) from error

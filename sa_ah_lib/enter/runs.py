@@ -29,6 +29,23 @@ def directory(path: str | Path, runs: str | Path) -> Path:
     return Path(runs) / "enter" / f"{Path(path).stem}-{digest}"
 
 
+def keep(path: str | Path, home: str | Path) -> Path:
+    """A copy of a rule file in the directory of its runs, which each of them loads; the copy.
+
+    What is written into the file while runs are trained is another rule's, and none of theirs.
+
+    Raises:
+        ValueError: the file is not the one that ``home`` is named by.
+    """
+    copy = Path(home) / Path(path).name
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    if not copy.is_file():
+        copy.write_bytes(Path(path).read_bytes())
+    if directory(copy, copy.parents[2]) != copy.parent:
+        raise ValueError(f"{path} must stay as it was until its runs have begun. It was changed; enter it again.")
+    return copy
+
+
 def train(jobs: Sequence[Job], rule_file: str | Path | None = None, workers: int = 2, samples: int = 0) -> list[Run]:
     """Train runs, ``workers`` at a time, each on one core, with one bar over all steps.
 

@@ -11,7 +11,8 @@ _RANGES = {"scope": SCOPES, "alpha": (0.0, math.inf)}  # a control only discount
 _GRPO = {"alpha": 0.0}
 _MATCH = (
     "The strength c is solved in every group, so that the mean weight of the discounted tokens is the one that Eq. 5 "
-    "gives them; nothing depends on how groups are split into micro-batches or processes"
+    "gives them, or as near as the shape allows; nothing depends on how groups are split into micro-batches or "
+    "processes"
 )
 
 
@@ -35,7 +36,7 @@ add(
     _control("position", "Position decay", "t"),
     _control(
         "shuffled", "Shuffled entropy", r"\sum_{s \le t} H_{\pi(s)} / \log V", ("seed",),
-        _MATCH + "; the order pi is drawn anew for every rollout and step",
+        _MATCH + "; the order pi is drawn anew for every rollout and step, alike in a step's micro-batches",
     ),
     _control("scalar", "One scalar", "1"),
     _control("local", "Entropy, not cumulative", r"H_t / \log V"),

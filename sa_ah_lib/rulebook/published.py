@@ -36,7 +36,8 @@ add(
         ranges={"successes": _QUADRANTS, "failures": _QUADRANTS, "share": _SHARE},
         neutral={"successes": "all", "failures": "all"},
         limits="each sign keeps one of all, none, high, low, not_high, not_low; dropping one quadrant is not_high or "
-        "not_low for one sign and all for the other. The paper's own method, EAPO, is not this rule",
+        "not_low for one sign and all for the other. The board's row, the default, drops a "
+        "part of both signs. The paper's own method, EAPO, is not this rule",
         checked="the paper's abstract and a third party's note; the quantile's set (the micro-batch) is our reading",
     ),
     Record(
@@ -65,8 +66,8 @@ add(
         inputs=("entropy", "mask", "groups"), denominator="tokens",
         limits="no parameter makes it GRPO. Means are masked and over the group; the authors' code averages padding "
         "too, and takes the mean over all rollouts of the micro-batch. Guided error correction, the other half of the "
-        "source, changes rollouts and is not a weight. A rollout without any entropy gets a large weight: means "
-        "below 1e-8 count as 1e-8",
+        "source, changes rollouts and is not a weight. A rollout without any entropy gets a very large weight, of "
+        "millions beside ordinary ones: means below 1e-8 count as 1e-8",
         checked="the authors' code (grpo_aha_trainer.py)",
     ),
     Record(
@@ -118,7 +119,8 @@ add(
         equation=r"0 \text{ on } \max(1, \lfloor r n \rfloor) \text{ random tokens with } \omega_l < "
         r"(\log p_t - \overline{\log p})(A - \bar A) < \omega_h,\text{ else } 1",
         inputs=("mask", "advantages", "log_probs", "seed"), denominator="tokens",
-        defaults={"ratio": 0.0002, "low": 1.0, "high": 5.0}, ranges={"ratio": _SHARE}, neutral={"high": 1.0},
+        defaults={"ratio": 0.0002, "low": 1.0, "high": 5.0}, ranges={"ratio": _SHARE},
+        neutral={"low": 1.0, "high": 1.0},
         limits="means are over the micro-batch's tokens, as in the authors' code. Tokens that PPO's clip stopped are "
         "excluded there; on policy there are none. KL-Cov adds a KL term and is not a weight",
         checked="the authors' code and verl's copy of it",
@@ -130,8 +132,8 @@ add(
         defaults={"gain": 2.0, "temperature": 1 / 9, "offset": 0.25, "low": 1.0, "high": 1.4},
         ranges={"temperature": _POSITIVE, "low": _NOT_NEGATIVE, "high": _NOT_NEGATIVE},
         neutral={"low": 1.0, "high": 1.0},
-        limits="a public implementation has tau = 9, with which every weight is 1; tau = 1/9 is our reading, the only "
-        "one under which both bounds are reached",
+        limits="a public implementation has tau = 9, with which every weight is 1; tau = 1/9 is our reading: of "
+        "the two the one under which both bounds are reached",
         checked="the form in one third-party implementation; the constants could not be checked",
     ),
     Record(

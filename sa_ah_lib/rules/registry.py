@@ -46,13 +46,14 @@ class Rule:
         return torch.where(batch.tokens, weights, 1.0).float()
 
     def strength(self, alpha: float | None, scope: str | None, parameters: Mapping[str, Any]) -> tuple[float, str]:
-        """(alpha, scope) of a run under this rule; 0.5 and "negative" where None, (0.0, "none") if it has none.
+        """(alpha, scope) of a run under this rule; its record's where None, (0.0, "none") if it has none.
 
         Raises:
             ValueError: values out of range, among ``parameters`` too, or an alpha or a scope that it would ignore.
         """
         if self.record.takes_scope:
-            given = {"alpha": 0.5 if alpha is None else alpha, "scope": scope or "negative"}
+            named = {"alpha": alpha, "scope": scope}
+            given = {name: value for name, value in named.items() if value is not None}
             resolved = self.record.resolve({**given, **parameters})
             return resolved["alpha"], resolved["scope"]
         if alpha or scope not in (None, "none"):

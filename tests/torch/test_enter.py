@@ -85,6 +85,17 @@ UNREADABLE = {
         lambda write, tmp: write(takes="batch, k", more='"tokens", defaults={"k": 2.0}, ranges={"k": (0.0, 1.0)}'),
         "in the record's own ranges: k of rule 'mine'",
     ),
+    "a range that is none": (
+        lambda write, tmp: write(takes="batch, k", more='"tokens", defaults={"k": 2.0}, ranges={"k": (0.0,)}'),
+        "a record that can be read. Got IndexError",
+    ),
+    "a scope without a strength": (
+        lambda write, tmp: write(takes="batch, scope", more='"tokens", defaults={"scope": "negative"}'),
+        "with a scope must have an alpha",
+    ),
+    "the label of a row": (
+        lambda write, tmp: changed(write(), '"Mine"', '"GRPO"'), "a label of its own. Got 'GRPO'"
+    ),
     "a parameter too few": (
         lambda write, tmp: write(more='"tokens", defaults={"k": 1.0}'), r"must take \(batch, k\).*Got \(batch\)"
     ),
@@ -132,7 +143,14 @@ WRONG = {
     "an exception": ({"body": "x = 1\nreturn batch.entropie"}, r"AttributeError.*\(line \d+\)"),
     "an input that was not asked for": ({"body": "return batch.log_probs.exp()"}, "failed on replayed group 1"),
     "a batch that is written into": ({"body": "return 1 - batch.entropy.mul_(0.5)"}, "wrote into entropy"),
-    "a draw from the global state": ({"body": "return torch.rand_like(batch.entropy)"}, "equal weights for an equal"),
+    "a draw from the global state": ({"body": "return torch.rand_like(batch.entropy)"}, "leave torch's random state"),
+    "a seed for all": (
+        {"body": "torch.manual_seed(0)\nreturn 1 + torch.rand_like(batch.entropy)"}, "leave torch's random state"
+    ),
+    "a memory": (
+        {"head": "seen = []", "body": "seen.append(1)\nreturn batch.entropy + len(seen)"}, "equal weights for an equal"
+    ),
+    "an end": ({"body": "raise SystemExit(0)"}, "failed on replayed group 1: SystemExit"),
     "padding in a mean": ({"body": "return batch.entropy.mean(1)[:, None] + 0 * batch.mask"}, "depend on padding"),
     "a no-op": ({"body": "return torch.ones_like(batch.entropy)"}, "must change some gradient"),
     "a factor that cancels": ({"body": "return 0.5 * batch.mask.float()", "more": '"group"'}, "cancels in 'group'"),
@@ -233,6 +251,33 @@ def test_a_changed_file_has_runs_of_its_own(written, tmp_path):
     assert runs.directory(written("return 2 - batch.entropy"), tmp_path) != first
 
 
+def test_runs_load_the_file_as_it_was_when_they_were_entered(written, tmp_path):
+    """Ten runs take minutes: a file edited meanwhile would be the rule of some of them, under the name of the first."""
+    path = written()
+    home = runs.directory(path, tmp_path / "runs")
+    copy = runs.keep(path, home)
+    before = copy.read_bytes()
+    written("return 2 - batch.entropy")
+    assert runs.keep(path, home) == copy and copy.read_bytes() == before != path.read_bytes()
+    with pytest.raises(ValueError, match="must stay as it was"):
+        runs.keep(path, home.with_name("my_rule-00000000"))
+
+
+def test_a_file_may_define_what_looks_its_module_up(written):
+    head = "from __future__ import annotations\nfrom dataclasses import dataclass\n"
+    head += "@dataclass\nclass Part:\n    x: 'float' = 1.0\n"
+    path = written()
+    text(path, head + path.read_text(encoding="utf-8"))
+    assert rule_file.load(path).record.name == "mine"
+
+
+def test_a_rule_that_reads_surprise_is_no_no_op_on_logs(written, batches):
+    """Every replayed token was as surprising as its entropy says; a rule of what lies above changed nothing."""
+    body = "return 1 - 0.5 * (-batch.log_probs > batch.entropy_nats + 0.1).float()"
+    found = rule_file.check(rule_file.load(written(body, inputs='("entropy", "mask", "log_probs")')), batches)
+    assert found.least == 0.5 and 0 < found.changed < 1
+
+
 def test_only_missing_runs_are_trained_and_the_row_stands_beside_grpos(written, tmp_path, capsys, monkeypatch):
     """GRPO's published runs are read; of one's own only those that are not there are made."""
     path, logs, home = written(), tmp_path / "logs", tmp_path / "runs"
@@ -244,7 +289,7 @@ def test_only_missing_runs_are_trained_and_the_row_stands_beside_grpos(written, 
     trained = []
 
     def train(jobs, file, workers, samples):
-        assert file == str(path) and samples == 16
+        assert Path(file).read_bytes() == path.read_bytes() and Path(file) != path and samples == 16
         trained.extend(config for config, _ in jobs)
         return [write_run(parent, config) for config, parent in jobs]
 

@@ -527,3 +527,11 @@ def test_a_rule_of_ones_own_trains(build, own_names):
     rows = made.last_rollouts
     close(rows["weights"][rows["mask"].bool()], rows["entropy"][rows["mask"].bool()] + 0.5)
     assert len([row for row in made.state.log_history if "sa_ah/weight" in row]) == 2
+
+
+def test_a_rule_s_own_strength_is_what_a_script_gets():
+    """A record's alpha and scope are what its card, the board and the check use."""
+    record = Record("strong", "Strong", "x", "1", ("mask",), "group", defaults={"alpha": 2.0, "scope": "all"})
+    known = rules.Rule(record, lambda batch, alpha, scope: batch.mask.float())
+    assert known.strength(None, None, {}) == (2.0, "all") and known.strength(1.0, "negative", {}) == (1.0, "negative")
+    assert rules.find("cumulative").strength(None, None, {}) == (0.5, "negative")
