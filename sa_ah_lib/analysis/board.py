@@ -6,7 +6,7 @@ comparison. Rules that were not run, and those that lost, are rows like the othe
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sa_ah_lib import rulebook
@@ -79,6 +79,12 @@ class Entry:
         fields = {"learning_rate": own.learning_rate * self.learning_rate, "rule": self.rule, **self.changes}
         return own.replace(steps=length, **{**fields, **changes})
 
+    def at(self, learning_rate: float) -> "Entry":
+        """The same row at another learning rate, in units of the scale's own; its label says so."""
+        if learning_rate == self.learning_rate:
+            return self
+        return replace(self, label=f"{self.label}, {learning_rate:g} × step", learning_rate=learning_rate)
+
 
 def pairs(scale: str) -> list[tuple[int, int]]:
     """(warm start, seed) of every row's runs: one seed on every warm start first, then the next."""
@@ -87,15 +93,15 @@ def pairs(scale: str) -> list[tuple[int, int]]:
 
 def line() -> list[Entry]:
     """GRPO's own rows: the preset, at larger steps, and divided as most published rules are."""
-    steps = [Entry(f"{GRPO}, {k} × step", learning_rate=float(k)) for k in (2, 4)]
-    return [Entry(GRPO), *steps, Entry("GRPO, by tokens", changes={"denominator": "tokens"})]
+    own = Entry(GRPO)
+    return [own, own.at(2.0), own.at(4.0), Entry("GRPO, by tokens", changes={"denominator": "tokens"})]
 
 
 def entries() -> list[Entry]:
     """Every row in the board's order: GRPO's, the paper's two, the controls, then the published rules."""
     own = [Entry(METHOD_LABELS[method], method=method) for method in ("ah-grpo", "sa-ah-grpo")]
     own += [
-        Entry(f"{METHOD_LABELS['sa-ah-grpo']}, 2 × step", method="sa-ah-grpo", learning_rate=2.0),
+        own[-1].at(2.0),
         Entry("Position decay, AH", "position", "ah-grpo"),
         Entry("Shuffled entropy, AH", "shuffled", "ah-grpo"),
     ]

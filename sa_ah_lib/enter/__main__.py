@@ -1,6 +1,7 @@
 """Checks a rule file, trains it on the board's pairs of warm start and seed, and prints its row beside GRPO's."""
 
 import argparse
+import math
 import statistics
 import sys
 from pathlib import Path
@@ -23,6 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--scale", default=board.SCALES[0], choices=SCALES, help="where it is trained (%(default)s)")
     parser.add_argument("--pairs", type=int, help="how many of the board's pairs of warm start and seed (all)")
     parser.add_argument("--steps", type=int, default=0, help="0 is the board's own length")
+    parser.add_argument("--step", type=float, default=1.0, help="learning rate, in units of the scale's own (1)")
     parser.add_argument("--workers", type=int, default=2, help="runs at a time, one core each (%(default)s)")
     parser.add_argument("--samples", type=int, default=0, help="completions sampled of each run, 16 for Pass@16")
     parser.add_argument("--logs", default="figures/logs", help="published runs: GRPO's are read from here")
@@ -31,6 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if given.samples < 0:
         parser.error(f"--samples must be at least 0. Got {given.samples}.")
+    if not 0 < given.step < math.inf:
+        parser.error(f"--step must be above 0. Got {given.step:g}.")
     try:
         return _enter(given)
     except KeyboardInterrupt:
@@ -42,11 +46,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _enter(given):
-    record = _checked(given.rule, given.logs)
+    record = _checked(given.rule, given.logs, given.scale)
     if given.check_only:
         return 0
     home, wanted = runs.directory(given.rule, given.runs), board.pairs(given.scale)[: given.pairs]
-    entry, grpo = board.entry_of(record), board.Entry(board.GRPO)
+    entry, grpo = board.entry_of(record).at(given.step), board.Entry(board.GRPO)
     found = _found(given, home, wanted)
     places = ((grpo, Path(given.runs)), (entry, home))
     jobs = [(c, home) for e, home in places for c in board.missing([e], found, given.scale, given.steps, given.pairs)]
@@ -60,12 +64,15 @@ def _enter(given):
     return 0
 
 
-def _checked(path, logs):
+def _checked(path, logs, scale):
     # Torch is only needed here; a process that trains must import Unsloth before it.
-    from sa_ah_lib.enter import replay, rule_file
+    from sa_ah_lib.enter import nearest, replay, rule_check, rule_file
 
     rule = rule_file.load(path)
-    print(f"{path}: {rule_file.check(rule, [group.batch for group in replay.groups(logs, CHECKED_ON)])}")
+    batches = [group.batch for group in replay.groups(logs, CHECKED_ON, scale)]
+    print(f"{path}: {rule_check.check(rule, batches)}")
+    if near := nearest.nearest(rule, batches):
+        print(f"nearest rows by overlap with it (1 is the same): {'; '.join(map(str, near))}")
     return rule.record
 
 

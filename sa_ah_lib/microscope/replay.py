@@ -113,8 +113,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--alpha", type=float, default=0.5, help="strength of every rule that has one (0.5)")
     parser.add_argument("--out", default="runs/microscope", help="folder of the JSON file (runs/microscope)")
     options = parser.parse_args(arguments)
-    found = logged.of_micro_models(options.logs)
-    batches = [group.batch for group in found if group.config.scale == options.scale]
+    batches = [group.batch for group in logged.of_micro_models(options.logs, options.scale)]
     if not batches:
         raise SystemExit(f"No completions.jsonl of a micro model of scale {options.scale!r} below {options.logs}.")
     rows = replay(batches, replayable(batches, preset(options.scale, "grpo"), options.alpha))

@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from sa_ah_lib.config import RunConfig
 from sa_ah_lib.rules import RolloutBatch
+from sa_ah_lib.train import publish
 from sa_ah_lib.train.runlog import below, read_jsonl
 from sa_ah_lib.train.shipped import WARM_STARTS, shipped_path
 
@@ -57,14 +58,18 @@ def groups(rows: Iterable[dict[str, Any]], config: RunConfig, log_vocabulary: fl
         yield Group(config, step, members, batch)
 
 
-def of_micro_models(logs: str | Path) -> Iterator[Group]:
-    """The logged groups of every micro model's run below ``logs``, run after run.
+def of_micro_models(logs: str | Path, scale: str = "") -> Iterator[Group]:
+    """The logged groups of every micro model's run below ``logs``, those in archives included, run after run.
 
     Runs of other models are left out: the size of their vocabulary is not in the logs.
+
+    Args:
+        scale: the runs of this one alone; empty takes every micro scale.
     """
-    for path in below(logs, "completions.jsonl"):
+    places = (Path(logs), *map(publish.unpacked, below(logs, f"*{publish.ENDING}")))
+    for path in (path for place in places for path in below(place, "completions.jsonl")):
         config = RunConfig.from_json(path.parent / "config.json")
-        if config.model in WARM_STARTS:
+        if config.model in WARM_STARTS and scale in ("", config.scale):
             model = shipped_path(config.model, config.warm_start) / "config.json"
             vocabulary = json.loads(model.read_text(encoding="utf-8"))["vocab_size"]
             yield from groups(read_jsonl(path), config, math.log(vocabulary))

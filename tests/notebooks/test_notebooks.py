@@ -114,6 +114,7 @@ def test_08_shows_a_board_and_a_rule_of_ones_own(runs, tmp_path):
     text = shown(execute("08_board", runs, SCALE="micro-s", OUT=str(tmp_path)))
     assert "trained now" in text and "Sure failures count less" in text and "not run" in text
     assert "over the line" in text and "weights 0.2 to 1" in text
+    assert "Inverse entropy, SA" in text.split(">overlap<", 1)[1]
     assert {"board-micro-s.md", "board.png"} <= {path.name for path in tmp_path.iterdir()}
 
 

@@ -12,12 +12,12 @@ from families import write_run
 from sa_ah_lib import rulebook
 from sa_ah_lib.config import preset
 from sa_ah_lib.enter import __main__ as command
-from sa_ah_lib.enter import replay, rule_file, runs
+from sa_ah_lib.enter import nearest, replay, rule_check, rule_file, runs
 from sa_ah_lib.rules import RULES
 from sa_ah_lib.train.runlog import read_jsonl
 
 LOGS = Path(__file__).parents[2] / "figures" / "logs"
-REPLAYED = replay.groups(LOGS, 20)
+REPLAYED = replay.groups(LOGS, 20, "micro-s")
 INPUTS = '("entropy", "mask", "advantages")'
 RECORD = 'Record("mine", "Mine", "someone", r"1 - H", {inputs}, {more})'
 NO_FUNCTION = RECORD.format(inputs="()", more="'tokens'")
@@ -162,7 +162,7 @@ def test_a_rule_that_would_spoil_a_run_is_refused_before_it(what, written, batch
     """Each of these trains for minutes before it fails, or trains something else in silence."""
     given, message = WRONG[what]
     with pytest.raises(rule_file.RuleFileError, match=message):
-        rule_file.check(rule_file.load(written(**given)), batches)
+        rule_check.check(rule_file.load(written(**given)), batches)
 
 
 def test_the_command_says_it_in_one_line_and_trains_nothing(written, tmp_path, capsys, monkeypatch):
@@ -179,16 +179,18 @@ def test_the_command_says_it_in_one_line_and_trains_nothing(written, tmp_path, c
 
 def test_a_signed_rule_may_be_negative(written, batches):
     rule = rule_file.load(written("return batch.entropy - 0.1", more='"tokens", signed=True'))
-    assert rule_file.check(rule, batches).least < 0
+    assert rule_check.check(rule, batches).least < 0
 
 
 def test_what_the_check_says_is_what_the_rule_did(written, batches):
     """Numbers in a message that nobody holds to anything."""
-    found = rule_file.check(rule_file.load(written("return batch.mask * 0.5 + 0.25 * (batch.positions == 1)")), batches)
+    found = rule_check.check(
+        rule_file.load(written("return batch.mask * 0.5 + 0.25 * (batch.positions == 1)")), batches
+    )
     tokens, rollouts = (sum(int(f(b)) for b in batches) for f in (lambda b: b.tokens.sum(), lambda b: len(b.mask)))
     assert (found.groups, found.least, found.largest, found.changed) == (len(batches), 0.5, 0.75, 1.0)
     assert found.mean == pytest.approx(0.5 + 0.25 * rollouts / tokens)
-    half = rule_file.check(
+    half = rule_check.check(
         rule_file.load(written("return 1 - 0.5 * (batch.advantages[:, None] < 0) * batch.mask")), batches
     )
     failed = sum(int(b.tokens[b.advantages < 0].sum()) for b in batches)
@@ -199,7 +201,43 @@ def test_what_the_check_says_is_what_the_rule_did(written, batches):
 @pytest.mark.parametrize("name", [name for name in RULES if name not in ("hicra", "clip_cov")])
 def test_every_rule_of_the_registry_keeps_to_what_is_asked(name, batches):
     """HICRA's grams must be given; Clip-Cov's bounds reach no token of rollouts this short."""
-    assert rule_file.check(RULES[name], batches).changed > 0
+    found = rule_check.check(RULES[name], batches)
+    assert found.changed > 0
+    # Quantiles over the micro-batch; another batch size is another rule.
+    wide = {"forking_tokens", "forking_tokens_trl", "four_quadrants"}
+    assert found.beside == (None if "seed" in RULES[name].record.inputs else name in wide)
+
+
+def test_a_mean_over_the_batch_is_said(written, batches):
+    """Every logged group is a batch of its own: a mean over the batch looks like one over the group."""
+    mean = "n = batch.mask.sum()\nreturn batch.entropy * batch.mask / ((batch.entropy * batch.mask).sum() / n + 1)"
+    found = rule_check.check(rule_file.load(written(mean)), batches)
+    assert found.beside and "depend on the groups in its micro-batch" in str(found)
+    assert not rule_check.check(rule_file.load(written()), batches).beside
+
+
+def test_the_board_scales_rollouts_are_read_from_their_archive():
+    found = replay.groups(LOGS, 8, "micro-legs")
+    assert len(found) == 8 and {group.config.scale for group in found} == {"micro-legs"}
+    assert {group.config.scale for group in replay.groups(LOGS, 8, "qwen2.5-3b")} >= {"micro-l", "micro-sum"}
+
+
+def test_a_rule_is_nearest_to_its_own_row(written, batches):
+    """The rows are weighed as they are trained: by their own divisor, strength and scope."""
+    for name, label in (("edge", "EDGE"), ("gtpo", "GTPO (entropy)"), ("w_reinforce", "W-REINFORCE")):
+        first, *others = nearest.nearest(RULES[name], batches)
+        assert (first.label, first.overlap) == (label, pytest.approx(1)) and others[0].overlap < 1
+    selective = nearest.nearest(RULES["cumulative"], batches, 40)
+    assert (selective[0].label, selective[0].overlap) == ("SA-AH-GRPO", pytest.approx(1))
+    labels = [near.label for near in selective]
+    assert len(set(labels)) == len(labels) and not [label for label in labels if "×" in label or label == "TR-GRPO"]
+    assert [near.overlap for near in selective] == sorted((near.overlap for near in selective), reverse=True)
+
+
+def test_nearest_says_nothing_of_what_it_cannot_compare(written, batches):
+    assert nearest.nearest(RULES["tr_grpo"], batches) == []
+    signed = rule_file.load(written("return batch.entropy - 0.1", more='"tokens", signed=True'))
+    assert nearest.nearest(signed, batches) == []
 
 
 def test_a_file_that_is_loaded_again_replaces_its_rule(written):
@@ -237,7 +275,7 @@ def test_the_guides_rule_is_the_notebooks_and_is_let_in(tmp_path, batches):
     cells = json.loads((root / "notebooks" / "08_board.ipynb").read_text(encoding="utf-8"))["cells"]
     (cell,) = ["".join(c["source"]) for c in cells if "".join(c["source"]).startswith("%%writefile")]
     assert cell.split("\n", 1)[1].strip() == block.strip() and len(block.strip().splitlines()) <= 10
-    found = rule_file.check(rule_file.load(text(tmp_path / "my_rule.py", block)), batches)
+    found = rule_check.check(rule_file.load(text(tmp_path / "my_rule.py", block)), batches)
     assert found.least == pytest.approx(0.2) and found.largest == 1.0
 
 
@@ -274,7 +312,7 @@ def test_a_file_may_define_what_looks_its_module_up(written):
 def test_a_rule_that_reads_surprise_is_no_no_op_on_logs(written, batches):
     """Every replayed token was as surprising as its entropy says; a rule of what lies above changed nothing."""
     body = "return 1 - 0.5 * (-batch.log_probs > batch.entropy_nats + 0.1).float()"
-    found = rule_file.check(rule_file.load(written(body, inputs='("entropy", "mask", "log_probs")')), batches)
+    found = rule_check.check(rule_file.load(written(body, inputs='("entropy", "mask", "log_probs")')), batches)
     assert found.least == 0.5 and 0 < found.changed < 1
 
 
@@ -305,6 +343,30 @@ def test_only_missing_runs_are_trained_and_the_row_stands_beside_grpos(written, 
     assert command.main([str(path), *options]) == 0
     assert len(trained) == 5 and "none is trained now" in capsys.readouterr().out
     assert (runs.directory(path, home) / "board-micro-sum.md").is_file()
+
+
+def test_a_rule_may_have_a_learning_rate_of_its_own(written, tmp_path, capsys, monkeypatch):
+    """The line to beat is the best of GRPO's three rates; a rule at one rate alone would be held to three."""
+    path, trained = written(), []
+    monkeypatch.setattr(command.board.Entry, "config", shortened(command.board.Entry.config))
+    monkeypatch.setattr(replay, "groups", lambda *_: REPLAYED)
+    for start, seed in command.board.pairs("micro-sum")[:2]:
+        write_run(
+            tmp_path / "logs", preset("micro-sum", "grpo", steps=30, eval_examples=40, warm_start=start, seed=seed)
+        )
+
+    def train(jobs, file, workers, samples):
+        trained.extend(config for config, _ in jobs)
+        return [write_run(parent, config) for config, parent in jobs]
+
+    monkeypatch.setattr(runs, "train", train)
+    options = ["--scale", "micro-sum", "--logs", str(tmp_path / "logs"), "--runs", str(tmp_path), "--steps", "30"]
+    assert command.main([str(path), *options, "--pairs", "2", "--step", "2"]) == 0
+    own = preset("micro-sum", "grpo").learning_rate
+    assert {c.learning_rate for c in trained} == {2 * own} and {c.rule for c in trained} == {"mine"}
+    assert "| Mine, 2 × step " in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        command.main([str(path), "--step", "0"])
 
 
 def shortened(config):
