@@ -74,11 +74,11 @@ notebooks: $(READY)
 
 # Its matrices are small: threads would wait for each other.
 figures: export OMP_NUM_THREADS := 1
-figures: $(LIGHT)/.installed  ## every table and figure from the published logs into figures/ (LOGS=runs: from yours, into runs/figures): no GPU, no torch
+figures: $(LIGHT)/.installed  ## every table and figure from the published logs into figures/ (LOGS=runs: from yours, into runs/figures; WIDTH=double: all two columns wide): no GPU, no torch
 	@mkdir -p $(RUNS)/notebooks
 	$(LIGHT)/bin/papermill --cwd notebooks notebooks/$(TABLES).ipynb $(RUNS)/notebooks/$(TABLES).ipynb \
 	  -p SEED $(SEED) -p WIDTH $(WIDTH) -r RUNS "$(abspath $(LOGS))" -r OUT "$(abspath $(FIGURES))"
-	$(LIGHT)/bin/python -m sa_ah_lib.report $(LOGS) --out $(FIGURES) $(PAGES)
+	$(LIGHT)/bin/python -m sa_ah_lib.report $(LOGS) --out $(FIGURES) $(PAGES) $(if $(filter file,$(origin WIDTH)),,--width $(WIDTH))
 
 docs: $(VENV)/.with-docs  ## this project's site in build/site, with every notebook executed at micro-s from its logs
 	$(BIN)/python -m sa_ah_lib.report.gallery docs/gallery

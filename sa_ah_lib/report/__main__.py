@@ -20,6 +20,7 @@ from sa_ah_lib.report import (
     rule_cards,
     seed_figures,
 )
+from sa_ah_lib.report.style import WIDTHS
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -29,20 +30,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", default="figures", type=Path, help="where tables and pictures go (%(default)s)")
     parser.add_argument("--cards", help="a directory that gets a card of every rule, with its results")
     parser.add_argument("--pages", nargs="+", default=[], help="Markdown files whose blocks are made anew")
+    parser.add_argument("--width", choices=WIDTHS, help="journal columns of every picture (each kind's own)")
     given = parser.parse_args(arguments)
+    width = {"width": given.width} if given.width else {}
     found = loading.load(*given.runs)
     # The logs stay until the end, and statsmodels would look through all of them at every correction.
     gc.freeze()
     print(*found.messages, sep="\n")
-    paths = seed_figures.save_all(found.results, given.out / "seeds")
+    paths = seed_figures.save_all(found.results, given.out / "seeds", **width)
     if not paths:
         print(f"no method with two seeds or more below {given.runs}; nothing is compared over seeds.")
     boards = {scale: board.rows(found.results, scale) for scale in board.SCALES}
-    paths += board_pages.save(boards, given.out / "board")
-    paths += distance_pages.save(found.results, given.out / "distance")
-    paths += preregistered_pages.save(found.results, given.out / "preregistered")
+    paths += board_pages.save(boards, given.out / "board", **width)
+    paths += distance_pages.save(found.results, given.out / "distance", **width)
+    paths += preregistered_pages.save(found.results, given.out / "preregistered", **width)
     for runs in given.runs:
-        paths += microscope_pages.save(Path(runs) / "microscope", given.out / "microscope")
+        paths += microscope_pages.save(Path(runs) / "microscope", given.out / "microscope", **width)
     paths += [index.save(given.out), *pages.save(given.pages, found)]
     paths += rule_cards.save(boards, given.cards) if given.cards else []
     print(*paths, sep="\n")

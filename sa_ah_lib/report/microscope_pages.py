@@ -86,12 +86,15 @@ def replay_table(study: Study, name: str) -> Table:
     return Table(name, f"Which tokens a rule trains, {told(study['settings'])}", header, rows, notes)
 
 
-def plot_gradients(study: Study) -> Figure:
-    """Every rule's noise, signal-to-noise and cosine beside GRPO's, with 95% intervals; a figure 6.9 in wide."""
+def plot_gradients(study: Study, width: str = "double") -> Figure:
+    """Every rule's noise, signal-to-noise and cosine beside GRPO's, with 95% intervals.
+
+    ``width`` is a key of ``WIDTHS``: in one column the panels stand above each other.
+    """
     found = {(r["rule"], r["measure"]): r for r in study["rows"] if (r["part"], r["layers"]) == WHOLE}
     rules = list(dict.fromkeys(rule for rule, _ in found))
     with styled():
-        figure, axes = plt.subplots(1, len(PANELS), figsize=(WIDTHS["double"], 2.9), sharey=True, layout="constrained")
+        figure, axes = _panels(len(PANELS), width, 0.9 + 0.18 * len(rules))
         for ax, (measure, label) in zip(axes, PANELS.items(), strict=True):
             for place, rule in enumerate(rules):
                 seen = found[rule, measure]
@@ -103,35 +106,42 @@ def plot_gradients(study: Study) -> Figure:
                 low, high = (np.nan if seen[end] is None else seen[end] for end in ("low", "high"))
                 forest.interval(ax, place, seen["estimate"], low, high, DOT)
             ax.axvline(1, color="0.6", linewidth=0.8, linestyle=":", zorder=0)
-            ax.set(xlabel=label)
-        axes[0].set_yticks(range(len(rules)), rules)
+            ax.set(xlabel=label, yticks=range(len(rules)), yticklabels=rules)
         axes[0].invert_yaxis()
         lines = "bars: 95% bootstrap intervals over prompts; dotted: plain GRPO"
         return caption(figure, f"Gradients of frozen rollouts. {told(study['settings'])}; {lines}")
 
 
-def plot_tokens(study: Study) -> Figure:
+def plot_tokens(study: Study, width: str = "double") -> Figure:
     """Mean weight on failures' tokens by tenths of position and of entropy, for rules of one mean weight."""
     with styled():
-        figure, axes = plt.subplots(1, 2, figsize=(WIDTHS["double"], 2.7), sharey=True, layout="constrained")
+        figure, axes = _panels(2, width, 2.7)
         for ax, by in zip(axes, ("position", "entropy"), strict=True):
             for rule, style in DRAWN.items():
                 rows = [r for r in study["rows"] if (r["rule"], r["sign"], r["by"]) == (rule, "failures", by)]
                 weights = [np.nan if row["weight"] is None else row["weight"] for row in rows]
                 ax.plot([row["bin"] for row in rows], weights, label=rule, **style)
             ax.set(xlabel=f"tenth of tokens by {by}", ylim=(0, 1.05), xticks=range(1, 11))
-        axes[0].set_ylabel("mean weight on failures")
+            ax.set_ylabel("mean weight on failures")
         legend_above(axes[0], columns=1)
         return caption(figure, f"Which tokens a rule trains. {told(study['settings'])}")
 
 
-def save(logs: str | Path, out: str | Path) -> list[Path]:
+def _panels(count, width, height):
+    """Axes side by side, or one above the other where a single journal column has no room; labels on the outer ones."""
+    beside = width == "double"
+    shape, size = ((1, count), (WIDTHS[width], height)) if beside else ((count, 1), (WIDTHS[width], count * height))
+    figure, axes = plt.subplots(*shape, figsize=size, sharey=True, layout="constrained")
+    return figure, axes
+
+
+def save(logs: str | Path, out: str | Path, width: str = "double") -> list[Path]:
     """Tables, pictures and tidy CSV of every study below ``logs``; the paths."""
     paths: list[Path] = []
     for path in sorted(Path(logs).glob("*.json")):
         study, replayed = read(path), path.stem.startswith("replay")
         paths += _table(study, path.stem).save(out)
-        paths += save_pictures((plot_tokens if replayed else plot_gradients)(study), out, path.stem)
+        paths += save_pictures((plot_tokens if replayed else plot_gradients)(study, width), out, path.stem)
         paths.append(save_rows(study["rows"], out, f"{path.stem}-rows"))
     return paths
 

@@ -47,26 +47,26 @@ def plot(compared: dict[str, list[Comparison]], ax: Axes | None = None) -> Axes:
     return ax
 
 
-def picture(runs: Sequence[Any], name: str) -> Figure | None:
-    """The forest plot of one design as a figure one journal column wide, or None as long as a run is missing."""
+def picture(runs: Sequence[Any], name: str, width: str = "single") -> Figure | None:
+    """The forest plot of one design, one or two journal columns wide, or None as long as a run is missing."""
     compared = preregistered.compared(runs, name)
     if compared is None:
         return None
     with styled():
         height = round(1 + 0.4 * len(compared["auc"]), 1)
-        figure, ax = plt.subplots(figsize=(WIDTHS["single"], height), layout="constrained")
+        figure, ax = plt.subplots(figsize=(WIDTHS[width], height), layout="constrained")
         plot(compared, ax)
         bars = f"bars: 95% intervals over {preregistered.DESIGNS[name].over}"
         decided = "a verdict needs the interval and Holm's p; SA, AH: SA-AH-GRPO and AH-GRPO at α = 0.5"
         return caption(figure, f"Preregistered, {preregistered.measured(runs, name)}; {bars}; {decided}")
 
 
-def save(runs: Sequence[Any], directory: str | Path) -> list[Path]:
+def save(runs: Sequence[Any], directory: str | Path, width: str = "single") -> list[Path]:
     """Write the tables of every design, and a picture of each design whose runs are all there; the paths written."""
     paths = []
     for name in preregistered.DESIGNS:
         tables = [preregistered.table(runs, name, endpoint) for endpoint in preregistered.ENDPOINTS]
         paths += [path for table in tables for path in table.save(directory)]
-        if drawn := picture(runs, name):
+        if drawn := picture(runs, name, width):
             paths += save_pictures(drawn, directory, f"preregistered-{name}")
     return paths

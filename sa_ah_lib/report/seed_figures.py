@@ -17,7 +17,7 @@ from sa_ah_lib.analysis.compared import Compared
 from sa_ah_lib.analysis.comparison import Arm, arm_of, by_family, caption
 from sa_ah_lib.analysis.seeds import METRICS, interquartile_mean, performance_profile, scores
 from sa_ah_lib.report import forest
-from sa_ah_lib.report.style import METHOD_STYLE, save_pictures, styled
+from sa_ah_lib.report.style import METHOD_STYLE, WIDTHS, save_pictures, styled
 
 # Controls keep their style from one figure to the next; colours are Okabe-Ito's other ones and greys.
 CONTROL_STYLE = {
@@ -197,9 +197,15 @@ def _plain_log(ax):
 
 
 def save(
-    compared: Compared, directory: str | Path, name: str, kinds: Iterable[str] = tuple(PICTURES)
+    compared: Compared,
+    directory: str | Path,
+    name: str,
+    kinds: Iterable[str] = tuple(PICTURES),
+    width: str = "double",
 ) -> dict[str, list[Path]]:
     """Draw those ``kinds`` that there are as ``kind-name`` in ``directory``: {kind: paths of PNG, SVG and PDF}.
+
+    ``width`` is a key of ``style.WIDTHS``.
 
     There are no differences without GRPO, and no profiles of several settings of one method.
     """
@@ -212,18 +218,20 @@ def save(
     }
     chosen = [kind for kind in kinds if possible[kind]]
     with styled():
-        return {kind: save_pictures(PICTURES[kind](compared), directory, f"{kind}-{name}") for kind in chosen}
+        return {
+            kind: save_pictures(PICTURES[kind](compared, WIDTHS[width]), directory, f"{kind}-{name}") for kind in chosen
+        }
 
 
 EXPLORATORY = "Exploratory: comparisons that were settled before their runs have a table of their own."
 """Below the published tables of arms over seeds, as ``docs/preregistration.md`` promises."""
 
 
-def save_all(runs: Iterable[Any], directory: str | Path) -> list[Path]:
+def save_all(runs: Iterable[Any], directory: str | Path, width: str = "double") -> list[Path]:
     """Every comparison of two seeds or more: its pictures, its tables and its answer in words; the paths written."""
     paths: list[Path] = []
     for name, arms in by_family(runs).items():
         compared = Compared.of(arms)
-        paths += [path for drawn in save(compared, directory, name).values() for path in drawn]
+        paths += [path for drawn in save(compared, directory, name, width=width).values() for path in drawn]
         paths += compared.save(directory, f"seeds-{name}", f"{EXPLORATORY}\n\n{answer.paragraph(compared)}")
     return paths
