@@ -62,15 +62,13 @@ $(VENV)/.with-%: $(READY)
 demo: SCALE := micro-s
 demo: notebooks  ## the whole protocol on micro-s, on any CPU (STEPS=6 for a smoke run)
 
-# Notebook 06 asks at the paper's alpha, but for the two models whose published comparisons with controls are at alpha 4.
-paper: MORE := $(if $(filter micro-s micro-l,$(SCALE)),,-p ALPHA 0.5)
 paper: notebooks  ## the same at SCALE=qwen2.5-1.5b, qwen2.5-3b or smollm2 (DATA=DIR for a local GSM8K)
 
 notebooks: $(READY)
 	@$(BIN)/python -m sa_ah_lib.report.run_notebooks $(NOTEBOOKS:%=notebooks/%.ipynb) notebooks/$(TABLES).ipynb \
 	  --out $(RUNS)/notebooks --suffix=-$(SCALE) --open $(RUNS)/figures \
 	  -p SCALE $(SCALE) -p SEED $(SEED) -p STEPS $(STEPS) -r DATA "$(abspath $(DATA))" -r RUNS "$(abspath $(RUNS))" \
-	  -r OUT "$(abspath $(RUNS))/figures" $(MORE)
+	  -r OUT "$(abspath $(RUNS))/figures"
 
 # Its matrices are small: threads would wait for each other.
 figures: export OMP_NUM_THREADS := 1

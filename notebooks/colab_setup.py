@@ -9,6 +9,7 @@ Standard library and pip only: it runs before anything is installed.
 import importlib
 import json
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -17,7 +18,9 @@ import tomllib
 from importlib import metadata
 from pathlib import Path
 
-from pip._vendor.packaging.requirements import Requirement  # pip's own copy, the one that is always here
+# pip's own copies, the ones that are always here.
+from pip._vendor.packaging.requirements import Requirement
+from pip._vendor.packaging.specifiers import SpecifierSet
 
 HOME = Path(__file__).resolve().parent.parent
 DRIVE_FOLDER = "/content/drive"
@@ -33,7 +36,8 @@ if "google.colab" in sys.modules:
     HERE = "/content/sa-ah-grpo"
     if not os.path.exists(HERE) and REPOSITORY.endswith((".zip", ".tar.gz")):
         kind = "zip" if REPOSITORY.endswith(".zip") else "gztar"
-        shutil.unpack_archive(urllib.request.urlretrieve(REPOSITORY)[0], HERE, kind)
+        shutil.unpack_archive(urllib.request.urlretrieve(REPOSITORY)[0], HERE + ".part", kind)
+        os.rename(HERE + ".part", HERE)
     elif not os.path.exists(HERE) and os.system(f"git clone --quiet --depth 1 '{REPOSITORY}' '{HERE}'"):
         raise RuntimeError(f"Set REPOSITORY in this cell to the address of this project. Got {REPOSITORY!r}")
     sys.path[:0] = [os.path.dirname(path) for path in glob.glob(HERE + "/**/colab_setup.py", recursive=True)]
@@ -61,7 +65,9 @@ def setup(extra, drive, runs):
 
     Raises:
         RestartNeeded: a package that is loaded was replaced. The message says what to press.
+        RuntimeError: a Python that the project does not run on.
     """
+    check_python(platform.python_version())
     runs = mounted(drive) if drive else runs
     before = installed()
     install(extra, before)
@@ -74,6 +80,21 @@ def setup(extra, drive, runs):
             "cells again. This cell then finds everything in place."
         )
     return runs
+
+
+def check_python(version):
+    """Raise a RuntimeError that says what to choose where ``version`` is none of pyproject.toml's."""
+    wanted = project()["requires-python"]
+    if not SpecifierSet(wanted).contains(version):
+        raise RuntimeError(
+            f"Python {wanted} is needed. Got {version}; choose an older runtime version under Runtime > Change runtime "
+            "type, then run all cells again."
+        )
+
+
+def project():
+    """The table ``project`` of pyproject.toml."""
+    return tomllib.loads((HOME / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
 def mounted(drive):
@@ -112,8 +133,8 @@ def install(extra, here):
 
 def tested(extras, here):
     """Lines of requirements-tested.txt for packages that are missing here or outside pyproject.toml's ranges."""
-    project = tomllib.loads((HOME / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    asked = [Requirement(text) for extra in extras for text in project["optional-dependencies"][extra]]
+    optional = project()["optional-dependencies"]
+    asked = [Requirement(text) for extra in extras for text in optional[extra]]
     found = [(normal(r.name), r.specifier) for r in asked]
     unfit = {name for name, range_ in found if not range_.contains(here.get(name, "0"), prereleases=True)}
     lines = (HOME / "requirements-tested.txt").read_text(encoding="utf-8").splitlines()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sa_ah_lib import rulebook
-from sa_ah_lib.analysis import comparison
+from sa_ah_lib.analysis import comparison, designs
 from sa_ah_lib.analysis.compared import Compared, against_reference, evidence
 from sa_ah_lib.analysis.comparison import Arm
 from sa_ah_lib.analysis.measures import HALF, LEVELS
@@ -75,7 +75,7 @@ class Entry:
     def config(self, scale: str, steps: int = 0, **changes: Any) -> RunConfig:
         """The run of this row; ``steps`` 0 is the length of the scale's published comparison."""
         own = preset(scale, self.method)
-        length = comparison.length(scale, steps) or METHODS["grpo"]["steps"]
+        length = designs.design(scale, steps=steps).steps or METHODS["grpo"]["steps"]
         fields = {"learning_rate": own.learning_rate * self.learning_rate, "rule": self.rule, **self.changes}
         return own.replace(steps=length, **{**fields, **changes})
 

@@ -1,21 +1,10 @@
-"""What to run for a comparison over seeds, and which finished runs belong together. Needs no torch."""
+"""Which finished runs belong together: arms, families, labels and captions. Needs no torch."""
 
-import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
-from typing import Any
 
 from sa_ah_lib.config import METHOD_FIELDS, METHOD_LABELS, METHODS, SCALES, RunConfig, preset
 from sa_ah_lib.train.run import Run
-from sa_ah_lib.train.scales import resolve_scale
-
-PUBLISHED_STEPS = {"micro-s": 60, "micro-l": 20, "micro-sum": 60, "micro-legs": 40, "smollm2": 20}
-"""Steps of the comparisons whose logs are published: where all arms still learn."""
-
-
-def length(scale: str, steps: int = 0) -> int:
-    """``steps`` if it is not 0, else those of the scale's published comparison, else 0: GRPO's own."""
-    return steps or PUBLISHED_STEPS.get(resolve_scale(scale), 0)
 
 
 @dataclass(frozen=True)
@@ -25,35 +14,6 @@ class Arm:
     label: str
     config: RunConfig
     runs: dict[tuple[str, int, int], Run]
-
-
-def expand(
-    base: RunConfig,
-    methods: Sequence[str],
-    seeds: Iterable[int],
-    vary: Mapping[str, Iterable[Any]] | None = None,
-    varied: Sequence[str] = ("sa-ah-grpo",),
-    alpha: float | None = None,
-    warm_starts: Iterable[int] | None = None,
-) -> list[RunConfig]:
-    """The configurations of a comparison: every method at ``base``'s length, pair by pair.
-
-    Args:
-        base: a trained method's ``RunConfig``; all else is kept from it.
-        alpha: of every method that has one; None keeps each method's own.
-        vary: {field: values}; each value is one more arm of each method in ``varied``, one field changed at a time.
-        warm_starts: each is run with every seed; None is ``base``'s own.
-    """
-
-    def of_length(method):
-        strength = alpha if METHODS.get(method, {}).get("alpha") else None
-        return base.sibling(method, strength).replace(steps=base.steps)
-
-    arms, plain = list(map(of_length, methods)), list(map(of_length, varied))
-    changes = [{field: value} for field, values in (vary or {}).items() for value in values]
-    arms += [arm.replace(**change) for change in changes for arm in plain]
-    pairs = itertools.product(dict.fromkeys(warm_starts or [base.warm_start]), dict.fromkeys(seeds))
-    return [arm.replace(warm_start=start, seed=seed) for start, seed in pairs for arm in dict.fromkeys(arms)]
 
 
 def arms(runs: Iterable[Run]) -> list[Arm]:

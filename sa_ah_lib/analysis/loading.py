@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sa_ah_lib.analysis.results import Family, families, peers
-from sa_ah_lib.analysis.table import html_table
+from sa_ah_lib.analysis.table import Html, html_table
 from sa_ah_lib.config import RunConfig, preset
 from sa_ah_lib.train import publish
 from sa_ah_lib.train.run import Run, rows_by_step
@@ -48,10 +48,14 @@ class Found:
         note = [] if kept else [f"no run of scale {scale} was found; SCALE = 'all' shows every scale that was"]
         return Found(kept, [*self.messages, *note])
 
+    @property
+    def notes(self) -> Html:
+        """The messages as a table; empty where there are none."""
+        return Html("".join(html_table(["note"], [[message] for message in self.messages])) if self.messages else "")
+
     def _repr_html_(self):
         rows = [[f.name, f.caption, ", ".join(r.config.run_id for r in f.results)] for f in self.families]
-        notes = "".join(html_table(["note"], [[message] for message in self.messages])) if self.messages else ""
-        return html_table(["family", "what it is", "runs"], rows) + notes
+        return html_table(["family", "what it is", "runs"], rows) + self.notes
 
 
 def load(*directories: str | Path, foreign: Iterable[Mapping[str, Any]] = ()) -> Found:

@@ -13,6 +13,12 @@ from sa_ah_lib.report import figures, style
 from sa_ah_lib.train.run import Run
 
 
+def home(runs: str | Path) -> Path:
+    """Where artefacts of runs go: beside the published logs, which are ``figures/logs``; else a folder in ``runs``."""
+    published = Path(runs).resolve().parts[-2:] == ("figures", "logs")
+    return Path(runs).parent if published else Path(runs) / "figures"
+
+
 class Book:
     """Tables and figures below one directory: a folder a family; "paper" and "measured" for tables of several.
 

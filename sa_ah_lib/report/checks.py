@@ -9,6 +9,7 @@ from pathlib import Path
 from sa_ah_lib.analysis.table import html_table
 from sa_ah_lib.config import preset
 from sa_ah_lib.train import data, disk
+from sa_ah_lib.train.scales import resolve_scale
 from sa_ah_lib.upstream import machine, versions
 
 
@@ -58,6 +59,9 @@ def check_environment(runs_dir: str | Path = "runs", scale: str = "auto", data_d
     # After that import, because Unsloth patches what these import.
     from sa_ah_lib.train import models, training
 
+    report.append(_attempt("SCALE", lambda: resolve_scale(scale), "set SCALE to one of those above"))
+    if not report[-1].passed:
+        return report
     config = training.configure(scale, "sa-ah-grpo", data_dir=data_dir)
     report.append(_attempt("the trainer's methods", _probe, "reinstall the tested versions above"))
     report.append(

@@ -35,9 +35,9 @@ def save(directory: str | Path) -> Path:
     for start, names in (("The paper's tables", TABLES), ("The paper's figures and appendix", FIGURES), ("Ours", OURS)):
         sections = [part for name in names if (part := _section(directory, folders, name))]
         parts += [f"## {start}\n", *sections] if sections else []
-    parts += [*_one_row(directory, "preregistered", "Settled before the runs")]
-    parts += [*_one_row(directory, "board", "The board of rules")]
-    parts += [*_one_row(directory, "distance", "How far each rule moved")]
+    parts += [*_by_picture(directory, "preregistered", "Settled before the runs")]
+    parts += [*_by_picture(directory, "board", "The board of rules")]
+    parts += [*_by_picture(directory, "distance", "How far each rule moved")]
     parts += [*_seeds(directory), *_microscope(directory)]
     path = directory / "README.md"
     path.write_text("\n".join(parts), encoding="utf-8")
@@ -92,14 +92,21 @@ def _cell(directory, folder, name, origin):
     forms = [ending for ending in ENDINGS if (directory / folder / f"{name}.{ending}").exists()]
     links = " · ".join(f"[{ending}]({folder}/{name}.{ending})" for ending in forms)
     picture = f"<img src='{folder}/{name}.png' width='240' alt='{name}, {folder}'><br>" if "png" in forms else ""
-    return f"{picture}`{folder}/` {origin.partition(': ')[2]}<br>{links}"
+    where = f"`{folder}/` {origin.partition(': ')[2]}<br>" if origin else ""
+    return f"{picture}{where}{links}"
 
 
-def _one_row(directory, folder, heading):
-    """A folder's pictures and tables beside each other, a picture and a table of one name together."""
-    found = [path.stem for ending in ("png", "md") for path in sorted(directory.glob(f"{folder}/*.{ending}"))]
-    cells = {name: _cell(directory, folder, name, "") for name in found}
-    return [f"## {heading}\n\n{_table(list(cells), [list(cells.values())])}\n"] * bool(cells)
+def _by_picture(directory, folder, heading):
+    """A folder's pictures, one row each, with the tables whose names begin with the picture's."""
+    pictures, tables = (
+        [path.stem for path in sorted(directory.glob(f"{folder}/*.{ending}"))] for ending in ("png", "md")
+    )
+    of = {name: max((one for one in pictures if name.startswith(one)), key=len, default="") for name in tables}
+    rows = []
+    for picture in [*pictures, *[""] * ("" in of.values())]:
+        cells = [f"{name}: {_cell(directory, folder, name, '')}" for name in tables if of[name] == picture]
+        rows.append([_cell(directory, folder, picture, "") if picture else DASH, "<br>".join(cells) or DASH])
+    return [f"## {heading}\n\n{_table(['picture', 'tables'], rows)}\n"] * bool(rows)
 
 
 def _seeds(directory):

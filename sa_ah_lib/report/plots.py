@@ -27,7 +27,7 @@ WINDOW = 9
 
 
 def plot_pass_at_1(rows: Rows, ax: Axes) -> Axes:
-    """Pass@1 against step, one line per method with 95% bars beside each other, zero-shot dashed."""
+    """Pass@1 against step, one line per method with 95% bars beside each other, zero-shot dashed where it is near them."""
     lines = list(_lines(rows))
     steps = sorted({row["step"] for _, _, members in lines for row in members})
     gap = min(np.diff(steps), default=1)
@@ -35,7 +35,7 @@ def plot_pass_at_1(rows: Rows, ax: Axes) -> Axes:
         shift = 0.11 * gap * (number - (len(lines) - 1) / 2)
         places = [row["step"] + shift for row in members]
         _bars(ax, places, members, label, style)
-    _baseline(rows, ax)
+    _fit_to_bars(rows, ax)
     ax.set(xlabel="training step", ylabel=_rate_label(rows))
     ax.set_xlim(left=0)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 3, 6, 10]))
@@ -162,12 +162,13 @@ def _alpha_axis(alphas, rows, ax):
 
 def _fit_to_bars(rows, ax):
     """Limits that hold the bars; zero-shot is drawn where it lies near them, else its number is in the legend."""
-    bounds = [row[k] for row in rows if "which" in row for k in ("low", "high")]
+    bounds = [row[k] for row in rows if row.get("method") != "zero-shot" for k in ("low", "high")]
     low, high = min(bounds), max(bounds)
     base = [row["pass_at_1"] for row in rows if row.get("method") == "zero-shot"]
     pad = 0.15 * (high - low)
     if base and not low - 1.5 * (high - low) <= base[0] <= high + 1.5 * (high - low):
-        ax.plot([], [], " ", label=f"zero-shot {base[0]:.3f}, off the axis")
+        where = "below" if base[0] < low else "above"
+        ax.plot([], [], " ", label=f"zero-shot {base[0]:.3f}, {where}")
     else:
         _baseline(rows, ax)
         low, high = min([low, *base]), max([high, *base])

@@ -139,6 +139,19 @@ def test_the_cell_works_from_a_git_address_and_keeps_runs_on_drive(machine):
     assert folder.is_dir() and f"mounted {machine.folder}/content/drive" in done.stdout
 
 
+def test_an_archive_that_was_unpacked_by_half_is_unpacked_again(machine):
+    """A stopped cell left a folder that looked whole, and every later try failed on what it lacked."""
+    archive = shutil.make_archive(str(machine.folder / "main"), "zip", machine.folder, "a-fork-main")
+    again = 'import os\nos.makedirs("/content/sa-ah-grpo.part/a-fork-main/notebooks")\n' + colab_cell(FIGURES)
+    check(machine, machine(again, Path(archive).as_uri()))
+
+
+def test_a_python_that_is_too_new_is_said_before_anything_is_installed():
+    colab_setup.check_python("3.12.11")
+    with pytest.raises(RuntimeError, match="Got 3.13.1; choose an older runtime version"):
+        colab_setup.check_python("3.13.1")
+
+
 @pytest.mark.parametrize("address", ["", "/no/such/place"])
 def test_without_an_address_the_cell_says_what_to_set(machine, address):
     done = machine(colab_cell(FIGURES), address)

@@ -55,6 +55,13 @@ def test_a_run_is_read_with_all_its_numbers(tmp_path, run):
     assert steps.tolist() == list(range(1, 151)) and rewards[7] == run.train[7]["reward"]
 
 
+def test_what_was_left_out_can_be_shown_alone(tmp_path, run):
+    """Notebooks that train drew a comparison without the runs that could not be read, and said nothing."""
+    assert str(loading.Found([], []).notes._repr_html_()) == ""
+    (tmp_path / "empty").mkdir()
+    assert "run a notebook first" in loading.load(tmp_path / "empty").notes._repr_html_()
+
+
 def test_an_empty_directory_says_what_to_do(tmp_path):
     """A mistyped RUNS would otherwise show the paper's numbers alone, without a word."""
     for directory in (tmp_path, tmp_path / "nowhere"):

@@ -90,6 +90,13 @@ def test_the_checks_import_neither_torch_nor_unsloth():
     assert "sa_ah_lib.upstream.machine" in loaded and not {"torch", "unsloth"} & set(loaded)
 
 
+def test_a_mistyped_scale_is_a_failed_check(monkeypatch):
+    """Notebook 00 showed a traceback, of all notebooks."""
+    monkeypatch.setattr(checks, "_import", lambda: "imported")
+    report = checks.check_environment(scale="micro-leg")
+    assert report[-1].name == "SCALE" and not report.passed and "micro-legs" in report.failures
+
+
 def test_an_import_that_raises_is_a_failed_check_and_the_last(monkeypatch):
     """The old way ended in Unsloth's traceback before the first line."""
 

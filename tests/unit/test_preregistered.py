@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("scipy")
 from made_runs import made_of, made_run
 
-from sa_ah_lib.analysis import comparison, preregistered, seeds
+from sa_ah_lib.analysis import designs, preregistered, seeds
 from sa_ah_lib.config import preset
 from sa_ah_lib.report import preregistered_pages
 
@@ -101,7 +101,7 @@ def test_the_page_names_the_same_comparisons_arms_and_rates():
         preset(scale, "grpo").learning_rate for scale in ("micro-sum", "micro-legs")
     ]
     steps = re.search(r"(\d+) optimizer steps on `micro-legs` and (\d+) on `micro-sum`", PAGE)
-    assert [int(n) for n in steps.groups()] == [comparison.PUBLISHED_STEPS[s] for s in ("micro-legs", "micro-sum")]
+    assert [int(n) for n in steps.groups()] == [designs.PUBLISHED[s].steps for s in ("micro-legs", "micro-sum")]
 
 
 def test_nothing_is_compared_before_all_runs_are_there():

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ pytest.importorskip("scipy")
 from made_runs import family, made_run
 from scipy import stats
 
-from sa_ah_lib.analysis import answer, comparison, crossed, seeds, sign_flip
+from sa_ah_lib.analysis import answer, comparison, crossed, designs, loading, seeds, sign_flip
 from sa_ah_lib.analysis.compared import Compared, against_reference
 from sa_ah_lib.config import CONTROLS, METHODS, preset
 
@@ -44,7 +45,7 @@ def test_methods_are_compared_at_one_length_and_all_else_alike():
     """SA-AH-GRPO's own 180 steps beside GRPO's 150 would compare lengths."""
     base = preset("micro-s", "grpo", seed=9, learning_rate=1e-3)
     methods = [method for method in METHODS if method != "zero-shot"]
-    configs = comparison.expand(base, methods, [123, 1, 123])
+    configs = designs.expand(base, methods, [123, 1, 123])
     assert [(c.method, c.seed) for c in configs] == [(m, s) for s in (123, 1) for m in methods]
     assert {c.steps for c in configs} == {150} and {c.learning_rate for c in configs} == {1e-3}
     for config in configs:
@@ -52,8 +53,24 @@ def test_methods_are_compared_at_one_length_and_all_else_alike():
         assert config == own
 
 
+def test_the_published_comparison_of_a_scale_is_found_by_its_name_alone():
+    """Notebook 06 asked every scale at the alpha and seeds of micro-s, and found nothing of four published ones."""
+    logs = Path(__file__).parents[2] / "figures" / "logs"
+    there = {run.config.run_id for run in loading.load(logs).results}
+    for scale, design in designs.PUBLISHED.items():
+        assert designs.design(scale, 5) == design
+        base = preset(scale, "grpo", steps=design.steps)
+        methods = ["grpo", "ah-grpo", "sa-ah-grpo"]
+        configs = design.expand(base, methods)
+        assert {config.run_id for config in configs} <= there, scale
+        assert len(configs) == len(set(configs)) >= 12
+    assert designs.design("qwen2.5-3b", 5) == designs.Design(seeds=(5, 1, 2, 3, 4, 6, 7))
+    given = designs.design("micro-legs", 5, steps=9, alpha=0.0, more_seeds=[5, 6], warm_starts=[3])
+    assert given == designs.Design(9, 0.0, (5, 6), (3,))
+
+
 def test_a_smoke_run_s_length_is_every_arm_s():
-    configs = comparison.expand(preset("micro-s", "grpo", steps=6), ["sa-ah-grpo", "control-mirror"], [1])
+    configs = designs.expand(preset("micro-s", "grpo", steps=6), ["sa-ah-grpo", "control-mirror"], [1])
     assert [config.steps for config in configs] == [6, 6]
 
 
@@ -61,7 +78,7 @@ def test_variations_change_one_field_of_one_method():
     """A grid that crosses fields, or varies the reference too, answers another question."""
     vary = {"alpha": [0.25, 1.0], "entropy_top_k": [20, None], "alpha_": []}
     vary.pop("alpha_")
-    configs = comparison.expand(preset("micro-s", "grpo"), ["grpo", "sa-ah-grpo"], [1], vary)
+    configs = designs.expand(preset("micro-s", "grpo"), ["grpo", "sa-ah-grpo"], [1], vary)
     plain = configs[1]
     assert [c.alpha for c in configs] == [0.0, 0.5, 0.25, 1.0, 0.5, 0.5]
     assert [c.entropy_top_k for c in configs] == [500, 500, 500, 500, 20, None]
@@ -70,7 +87,7 @@ def test_variations_change_one_field_of_one_method():
 
 def test_a_variation_equal_to_its_method_is_run_once():
     """alpha = 0.5 in the sweep is SA-AH-GRPO itself: trained twice it would be counted twice."""
-    configs = comparison.expand(preset("micro-s", "grpo"), ["grpo", "sa-ah-grpo"], [1, 2], {"alpha": [0.25, 0.5]})
+    configs = designs.expand(preset("micro-s", "grpo"), ["grpo", "sa-ah-grpo"], [1, 2], {"alpha": [0.25, 0.5]})
     assert len(configs) == len(set(configs)) == 6
 
 
@@ -81,7 +98,7 @@ def test_a_variation_equal_to_its_method_is_run_once():
 )  # fmt: skip
 def test_what_cannot_be_run_is_refused_before_anything_is(arguments, message):
     with pytest.raises(ValueError, match=message):
-        comparison.expand(preset("micro-s", "grpo"), *arguments)
+        designs.expand(preset("micro-s", "grpo"), *arguments)
 
 
 # --- which runs belong together --------------------------------------------------------------------------------------
@@ -170,14 +187,14 @@ def test_grpo_under_a_published_rule_is_not_plain_grpo():
 
 def test_a_field_can_change_in_the_reference_too():
     both = ["grpo", "sa-ah-grpo"]
-    configs = comparison.expand(preset("micro-s", "grpo"), ["grpo"], [1], {"temperature": [0.7]}, both)
+    configs = designs.expand(preset("micro-s", "grpo"), ["grpo"], [1], {"temperature": [0.7]}, both)
     assert [(c.method, c.temperature) for c in configs] == [("grpo", 1.0), ("grpo", 0.7), ("sa-ah-grpo", 0.7)]
 
 
 def test_one_alpha_for_every_weighted_method():
     """A control matched to alpha 4 beside SA-AH-GRPO at 0.5 would compare two strengths, not two rules."""
     base = preset("micro-s", "grpo")
-    found = comparison.expand(base, ["grpo", "sa-ah-grpo", "control-scalar"], [1], alpha=4.0)
+    found = designs.expand(base, ["grpo", "sa-ah-grpo", "control-scalar"], [1], alpha=4.0)
     assert [(config.method, config.alpha) for config in found] == [
         ("grpo", 0.0), ("sa-ah-grpo", 4.0), ("control-scalar", 4.0)
     ]  # fmt: skip
