@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 
+from sa_ah_lib import rulebook
 from sa_ah_lib.config import METHOD_FIELDS, METHOD_LABELS, METHODS, SCALES, RunConfig, preset
 from sa_ah_lib.train.run import Run
 
@@ -179,8 +180,19 @@ def _label(config, first, alpha_named):
     names = _apart(config, usual)
     if alpha_named and "alpha" not in names:
         names.insert(0, "alpha")
-    changes = [f"{'α' if name == 'alpha' else name} = {_text(getattr(config, name))}" for name in names]
-    return ", ".join([METHOD_LABELS[config.method], *changes])
+    # As the board's rows are called.
+    by_rule = config.method == "ah-grpo" and "rule" in names
+    label = f"{rulebook.get(config.rule).label}, AH" if by_rule else METHOD_LABELS[config.method]
+    changes = [_change(config, first, name) for name in names if not (by_rule and name == "rule")]
+    return ", ".join([label, *changes])
+
+
+def _change(config, first, name):
+    if name == "learning_rate":
+        return f"{config.learning_rate / first.learning_rate:g} × step"
+    if name == "denominator":
+        return f"by {config.denominator}"
+    return f"{'α' if name == 'alpha' else name} = {_text(getattr(config, name))}"
 
 
 def _text(value):

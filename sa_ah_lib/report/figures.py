@@ -53,7 +53,13 @@ FIGURES = {
     "figure-a4": Spec(
         "SA-AH-GRPO: entropy and weight", figure_data.entropy_and_weight, plots.plot_entropy_and_weight, 2, 1.5
     ),
-    "figure-a5": Spec("Token weights on made-up entropies, then on two logged rollouts of one prompt", schematic.rows, schematic.draw, 4, 1.0),
+    "figure-a5": Spec(
+        "Token weights on made-up entropies, then on two logged rollouts of one prompt",
+        schematic.rows,
+        schematic.draw,
+        4,
+        1.0,
+    ),
 }
 """Figures 1 to 4 and the appendix list, items 1 to 5."""
 

@@ -27,7 +27,7 @@ WINDOW = 9
 
 
 def plot_pass_at_1(rows: Rows, ax: Axes) -> Axes:
-    """Pass@1 against step, one line per method with 95% bars beside each other, zero-shot dashed where it is near them."""
+    """Pass@1 against step, one line per method with 95% bars beside each other, zero-shot dashed where near them."""
     lines = list(_lines(rows))
     steps = sorted({row["step"] for _, _, members in lines for row in members})
     gap = min(np.diff(steps), default=1)

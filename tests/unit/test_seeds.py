@@ -587,7 +587,7 @@ def test_ah_grpo_has_its_own_answer_and_its_own_controls():
     assert "No control of AH-GRPO was run" in text and "No control of SA-AH-GRPO was run" in text
     assert "comes from entropy where it stands" in with_ah(STEADY, position=[0] * 12, shuffled=[0.2, -0.2] * 6)
     text = with_ah(STEADY, position=STEADY, shuffled=[0] * 12)
-    assert "does not need entropy where it stands: AH-GRPO, rule = position has it too" in text
+    assert "does not need entropy where it stands: Position decay, AH has it too" in text
     assert "cannot be told from these runs" in with_ah(STEADY, position=[0] * 12)
 
 
