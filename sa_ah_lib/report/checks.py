@@ -56,12 +56,12 @@ def check_environment(runs_dir: str | Path = "runs", scale: str = "auto", data_d
     report.append(_attempt("import of unsloth", _import, "mend what fails above; then restart the kernel"))
     if not report[-1].passed:
         return report
-    # After that import, because Unsloth patches what these import.
-    from sa_ah_lib.train import models, training
-
     report.append(_attempt("SCALE", lambda: resolve_scale(scale), "set SCALE to one of those above"))
     if not report[-1].passed:
         return report
+    # After Unsloth, because it patches what these import.
+    from sa_ah_lib.train import models, training
+
     config = training.configure(scale, "sa-ah-grpo", data_dir=data_dir)
     report.append(_attempt("the trainer's methods", _probe, "reinstall the tested versions above"))
     report.append(
