@@ -82,3 +82,16 @@ def test_comparisons_over_seeds_are_shown(tmp_path):
     for kind in ("summary", "seeds", "profiles"):
         assert f"src='seeds/{kind}-micro-s-30steps-a0.5.png'" in page
     assert "Methods over seeds, measured: micro-s" in page and "[tex](seeds/seeds-micro-s-30steps-a0.5.tex)" in page
+
+
+def test_every_picture_of_a_folder_has_its_own_row_and_tables(tmp_path):
+    """Eighteen columns in one row; and one design's name begins another's."""
+    (tmp_path / "preregistered").mkdir()
+    for name in ("sum.png", "sum-steps.png", "sum-auc.md", "sum-steps-auc.md", "legs-auc.md"):
+        (tmp_path / "preregistered" / name).write_text("")
+    page = index.save(tmp_path).read_text(encoding="utf-8").split("## Settled before the runs\n\n")[1]
+    rows = [line for line in page.splitlines() if line.startswith("|")]
+    assert rows[0] == "| picture | tables |" and len(rows) == 5
+    assert "sum-steps.png" in rows[2] and "sum-steps-auc.md" in rows[2] and "/sum-auc.md" not in rows[2]
+    assert "/sum.png" in rows[3] and "/sum-auc.md" in rows[3] and "sum-steps-auc.md" not in rows[3]
+    assert rows[4].startswith("| — | legs-auc: ")
