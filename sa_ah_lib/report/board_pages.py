@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sa_ah_lib.analysis import board, comparison
+from sa_ah_lib.analysis import board, comparison, own_divisor
 from sa_ah_lib.analysis.seeds import METRICS
 from sa_ah_lib.analysis.table import Html
 from sa_ah_lib.report import forest
@@ -66,12 +66,17 @@ def _told(rows):
 
 def html(boards: dict[str, list[board.Row]]) -> Html:
     """The tables of several scales, each with what was measured and its notes."""
-    return Html("".join(board.table(rows, scale)._repr_html_() for scale, rows in boards.items()))
+    return Html("".join(table._repr_html_() for table in _tables(boards)))
+
+
+def _tables(boards):
+    """The board of each scale, and its rules against GRPO of their own divisor where there are any."""
+    pairs = [(board.table(rows, scale), own_divisor.table(rows, scale)) for scale, rows in boards.items()]
+    return [table for pair in pairs for table in pair if table]
 
 
 def save(boards: dict[str, list[board.Row]], directory: str | Path, width: str = "single") -> list[Path]:
     """Write ``board-<scale>`` as Markdown, CSV and LaTeX, and ``board`` as PNG, SVG and PDF; the paths written."""
-    tables = [board.table(rows, scale) for scale, rows in boards.items()]
     drawn = picture(boards, width)
-    paths = [path for table in tables for path in table.save(directory)]
+    paths = [path for table in _tables(boards) for path in table.save(directory)]
     return paths + (save_pictures(drawn, directory, "board") if drawn else [])
