@@ -182,7 +182,8 @@ def _label(config, first, alpha_named):
         names.insert(0, "alpha")
     # As the board's rows are called.
     by_rule = config.method == "ah-grpo" and "rule" in names
-    label = f"{rulebook.get(config.rule).label}, AH" if by_rule else METHOD_LABELS[config.method]
+    known = rulebook.RECORDS.get(config.rule)
+    label = f"{known.label if known else config.rule}, AH" if by_rule else METHOD_LABELS[config.method]
     changes = [_change(config, first, name) for name in names if not (by_rule and name == "rule")]
     return ", ".join([label, *changes])
 

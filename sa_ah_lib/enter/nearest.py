@@ -52,12 +52,10 @@ def _rows(batches):
         rule = rules.find(config.rule)
         known = all(getattr(batch, name) is not None for batch in batches for name in rule.record.inputs)
         if known and entry.learning_rate == 1:
-            strength = {"alpha": config.alpha, "scope": config.scope} if rule.record.takes_scope else {}
-            yield entry.label, _factors(rule, batches, config.denominator, {**strength, **dict(config.rule_parameters)})
+            yield entry.label, _factors(rule, batches, config.denominator, replay.parameters(config))
 
 
 def _factors(rule, batches, denominator, parameters):
     """(n,) what multiplies the policy term of every token of rollouts with an advantage."""
-    whole = [group_normalized(rule(b, **parameters), b.mask, b.groups, denominator) for b in batches]
-    counted = [batch.tokens & (batch.advantages != 0)[:, None] for batch in batches]
-    return np.concatenate([factors[kept].cpu().numpy() for factors, kept in zip(whole, counted, strict=True)])
+    whole = ((b, group_normalized(rule(b, **parameters), b.mask, b.groups, denominator)) for b in batches)
+    return np.concatenate([replay.counted(batch, factors) for batch, factors in whole])

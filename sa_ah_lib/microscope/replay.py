@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from sa_ah_lib import rules
 from sa_ah_lib.config import RunConfig, preset
@@ -36,10 +37,19 @@ def replayable(batches: list[RolloutBatch], base: RunConfig, alpha: float) -> di
 
 def weights_of(batches: Iterable[RolloutBatch], config: RunConfig) -> np.ndarray:
     """(n,) the rule's weights of all tokens of rollouts with an advantage, group after group."""
-    rule = rules.find(config.rule)
-    strength = {"alpha": config.alpha, "scope": config.scope} if rule.record.takes_scope else {}
-    parameters = {**strength, **dict(config.rule_parameters)}
-    return np.concatenate([_counted(batch, rule(batch, **parameters)) for batch in batches])
+    rule, given = rules.find(config.rule), parameters(config)
+    return np.concatenate([counted(batch, rule(batch, **given)) for batch in batches])
+
+
+def parameters(config: RunConfig) -> dict[str, Any]:
+    """What a run's rule is called with, beside its batch."""
+    strength = {"alpha": config.alpha, "scope": config.scope} if rules.find(config.rule).record.takes_scope else {}
+    return {**strength, **dict(config.rule_parameters)}
+
+
+def counted(batch: RolloutBatch, values: torch.Tensor) -> np.ndarray:
+    """(n,) of (B, T) ``values``: those of tokens in rollouts with an advantage."""
+    return values[batch.tokens & (batch.advantages != 0)[:, None]].cpu().numpy()
 
 
 def replay(batches: list[RolloutBatch], arms: Mapping[str, RunConfig]) -> list[dict[str, Any]]:
@@ -83,13 +93,8 @@ def overlap(first: np.ndarray, second: np.ndarray) -> float:
     return round(float(np.minimum(first, second).sum() / np.maximum(first, second).sum()), study.DIGITS)
 
 
-def _counted(batch, values):
-    """(n,) of (B, T) ``values``: those of tokens in rollouts with an advantage."""
-    return values[batch.tokens & (batch.advantages != 0)[:, None]].cpu().numpy()
-
-
 def _joined(batches, take):
-    return np.concatenate([_counted(batch, take(batch)) for batch in batches])
+    return np.concatenate([counted(batch, take(batch)) for batch in batches])
 
 
 def _tenths(values):
