@@ -40,7 +40,7 @@ def plot(boards: dict[str, list[board.Row]], ax: Axes | None = None) -> Axes:
             if gain := found[scale][label]:
                 forest.gain(ax, place + shift, gain, style, ticks=0)
     forest.rows(ax, drawn)
-    ax.set_xlabel(f"{METRICS[metric].label} − GRPO (points)\nbetter to the right")
+    ax.set_xlabel(f"{METRICS[metric].short} − GRPO's (points)\nbetter to the right")
     forest.key(ax, styles)
     return ax
 
