@@ -60,9 +60,11 @@ def by_strength(runs: Iterable[Run]) -> dict[str, list[Arm]]:
 
     Methods are compared where they differ in method, rule and seed alone. The name is scale, steps and alpha, with the
     fields that were changed where these are not enough. SA-AH-GRPO's own 180 steps are not compared with GRPO's 150.
+    GRPO under another rule is none of the methods: it is a row of the board.
     """
     named: dict[str, list[Arm]] = {}
-    groups = _grouped([run for run in runs if run.config.steps], _as_grpo)
+    methods = [run for run in runs if run.config.steps and (run.config.has_own_rule or run.config.method != "grpo")]
+    groups = _grouped(methods, _as_grpo)
     for grpo in sorted(groups, key=lambda config: len(_changed(config))):
         members = groups[grpo]
         for alpha in sorted({run.config.alpha for run in members} - {0.0}):

@@ -77,7 +77,7 @@ def plot_gains(compared: Compared, metric: str, ax: Axes | None = None) -> Axes:
     better = "right" if rule.larger_is_better else "left"
     unit = f"{rule.label}, ratio to {anchor.label}" if rule.ratio else f"{rule.label} − {anchor.label} (points)"
     settings = sum(arm.config.method == anchor.config.method for arm in arms) > 1
-    ax.set_xlabel(f"{unit}{' in the same setting' if settings else ''}\nbetter to the {better}")
+    ax.set_xlabel(f"{unit}\n{'GRPO in the same setting, ' * settings}better to the {better}")
     if rule.ratio:
         _plain_log(ax)
     return ax

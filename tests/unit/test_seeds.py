@@ -394,6 +394,14 @@ def test_runs_of_several_warm_starts_are_one_arm_and_paired_by_warm_start_and_se
     )
 
 
+def test_grpo_under_another_papers_rule_is_none_of_the_methods():
+    """Two of thirteen stood among the paper's methods and in their Holm correction: their divisor is GRPO's."""
+    runs = family("grpo", [300, 310]) + family("ah-grpo", [320, 330])
+    others = family("grpo", [200, 210], rule="prefix_discount") + family("ah-grpo", [310, 320], rule="shuffled")
+    ((_, arms),) = comparison.by_family(runs + others).items()
+    assert [arm.label for arm in arms] == ["GRPO", "AH-GRPO", "Shuffled entropy, AH"]
+
+
 def test_a_gain_that_hangs_on_the_warm_start_is_undecided():
     """Twelve pairs that agree within a warm start are three observations, not twelve."""
     steady = started("grpo", [0, 0, 0]) + started("sa-ah-grpo", [4, 4, 4])
