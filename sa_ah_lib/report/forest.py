@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axes._secondary_axes import SecondaryAxis
 
 from sa_ah_lib.analysis.measures import METRICS
 from sa_ah_lib.analysis.seeds import Comparison
@@ -57,6 +58,17 @@ def rows(ax: Axes, labels: Sequence[str]) -> None:
     ax.set_yticks(range(len(labels)), labels)
     ax.set_ylim(len(labels) - 0.4, -0.6)
     ax.grid(axis="x")
+
+
+def beside(ax: Axes, texts: Sequence[tuple[float, str, str]]) -> SecondaryAxis:
+    """Small texts to the right of the rows, each (height, text, colour); the axis that holds them."""
+    right = ax.secondary_yaxis("right")
+    right.set_yticks([place for place, _, _ in texts], [text for _, text, _ in texts], fontsize=6)
+    right.tick_params(length=0)
+    right.spines["right"].set_visible(False)
+    for (_, _, color), label in zip(texts, right.get_yticklabels(), strict=True):
+        label.set_color(color)
+    return right
 
 
 def key(ax: Axes, styles: Mapping[str, Mapping[str, Any]], columns: int = 3) -> None:

@@ -36,12 +36,7 @@ def plot(compared: dict[str, list[Comparison]], ax: Axes | None = None) -> Axes:
         forest.gain(ax, place, one, STYLES[endpoint])
     forest.rows(ax, [f"{one.first}\nagainst {one.second}" for one in next(iter(compared.values()))])
     ax.tick_params(axis="y", labelsize=6)
-    right = ax.secondary_yaxis("right")
-    right.set_yticks([place for place, _, _ in sides], [outcome(one).split(",")[0] for _, _, one in sides], fontsize=6)
-    right.tick_params(length=0)
-    right.spines["right"].set_visible(False)
-    for (_, endpoint, _), text in zip(sides, right.get_yticklabels(), strict=True):
-        text.set_color(STYLES[endpoint]["color"])
+    forest.beside(ax, [(place, outcome(one).split(",")[0], STYLES[end]["color"]) for place, end, one in sides])
     ax.set_xlabel("gain (points); grey: margin")
     forest.key(ax, {METRICS[endpoint].label: STYLES[endpoint] for endpoint in compared}, columns=1)
     return ax
