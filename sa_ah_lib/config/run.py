@@ -39,7 +39,7 @@ class RunConfig:
     lora_alpha: int = setting(32, "Scale of the adapter, which is multiplied by lora_alpha / lora_rank.", least=1)
     lora_dropout: float = setting(0.05, "Share of the adapter's inputs dropped in training.", least=0, below=1)
     # Data (Section 4.1)
-    dataset: str = setting("openai/gsm8k", "A hub id, one of ``data.TASKS``, or a reasoning-gym task.")
+    dataset: str = setting("openai/gsm8k", "openai/gsm8k, one of ``data.TASKS``, or a reasoning-gym task.")
     data_seed: int = setting(123, "Seed of the choice of training problems.", least=0, below=2**32)
     train_examples: int = setting(800, "Training problems.", "problems", least=1)
     eval_examples: int = setting(500, "Problems of an evaluation.", "problems", least=1)

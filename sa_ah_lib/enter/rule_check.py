@@ -4,9 +4,11 @@ import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 
 from sa_ah_lib.enter.rule_file import RuleFileError, said
+from sa_ah_lib.microscope import replay
 from sa_ah_lib.rules import RolloutBatch, Rule
 from sa_ah_lib.weighting import group_normalized
 
@@ -54,7 +56,7 @@ def check(rule: Rule, batches: Sequence[RolloutBatch]) -> Checked:
     for number, batch in enumerate(map(lambda b: _given(rule, b), [*batches, *_edges()])):
         where = f"replayed group {number + 1}" if number < len(batches) else _EDGES[number - len(batches)]
         weights.append(_checked_weights(rule, batch, where))
-    changed = torch.cat([_changed(rule, b, w) for b, w in zip(batches, weights, strict=False)])
+    changed = np.concatenate([_changed(rule, b, w) for b, w in zip(batches, weights, strict=False)])
     beside = _depends_on_others(rule, batches, weights)
     if not changed.any():
         raise RuleFileError(
@@ -63,7 +65,7 @@ def check(rule: Rule, batches: Sequence[RolloutBatch]) -> Checked:
         )
     counted = torch.cat([w[b.tokens] for b, w in zip(batches, weights, strict=False)])
     least, mean, largest = (float(f(counted)) for f in (torch.min, torch.mean, torch.max))
-    return Checked(len(batches), least, mean, largest, float(changed.float().mean()), beside)
+    return Checked(len(batches), least, mean, largest, float(changed.mean()), beside)
 
 
 def _given(rule, batch):
@@ -155,8 +157,7 @@ def _changed(rule, batch, weights):
         group_normalized(w, batch.mask, batch.groups, rule.record.denominator)
         for w in (weights, torch.ones_like(weights))
     ]
-    counted = batch.tokens & (batch.advantages != 0)[:, None]
-    return (factors[0] - factors[1])[counted].abs() > SMALLEST
+    return np.abs(replay.counted(batch, factors[0] - factors[1])) > SMALLEST
 
 
 _EDGES = ("a group of failures, one of a single token", "a group without a signal (A = 0)", "rollouts without entropy")

@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sa_ah_lib.analysis import board, comparison, own_divisor
+from sa_ah_lib.analysis import board, comparison, own_setting
 from sa_ah_lib.analysis.seeds import METRICS
 from sa_ah_lib.analysis.table import Html
 from sa_ah_lib.report import forest
@@ -53,11 +53,12 @@ def picture(boards: dict[str, list[board.Row]], width: str = "single") -> Figure
     with styled():
         figure, ax = plt.subplots(figsize=(WIDTHS[width], 1.3 + 0.22 * len(ran)), layout="constrained")
         plot(boards, ax)
-        bars = "bars: 95% intervals, each by itself; ticks: pairs; grey: margin; rules that were not run are left out"
-        told = [_told(rows) for rows in boards.values() if any(row.against for row in rows)]
-        return caption(
-            figure, f"Token-weight rules against GRPO at the scale's learning rate. {'; '.join(told)}; {bars}"
+        bars = (
+            f"bars: 95% intervals; ticks: pairs; grey: margin; {forest.DECIDED}; rules that were not run are left out"
         )
+        told = [_told(rows) for rows in boards.values() if any(row.against for row in rows)]
+        against = "Token-weight rules against GRPO at the scale's learning rate; 2 ×, 4 ×: at a larger one themselves"
+        return caption(figure, f"{against}. {'; '.join(told)}; {bars}")
 
 
 def _told(rows):
@@ -70,8 +71,8 @@ def html(boards: dict[str, list[board.Row]]) -> Html:
 
 
 def _tables(boards):
-    """The board of each scale, and its rules against GRPO of their own divisor where there are any."""
-    pairs = [(board.table(rows, scale), own_divisor.table(rows, scale)) for scale, rows in boards.items()]
+    """The board of each scale, and its rules against GRPO in their own setting where there are any."""
+    pairs = [(board.table(rows, scale), own_setting.table(rows, scale)) for scale, rows in boards.items()]
     return [table for pair in pairs for table in pair if table]
 
 

@@ -75,7 +75,11 @@ def check_environment(runs_dir: str | Path = "runs", scale: str = "auto", data_d
         _attempt("runs directory", lambda: _disk(runs_dir), "set RUNS to a writable directory with 2 GB free")
     )
     report.append(
-        _attempt("the seam's hook", _train_two_steps, "reinstall the tested versions above; the hook must be called")
+        _attempt(
+            "the weights' hook in the loss",
+            _train_two_steps,
+            "reinstall the tested versions above; the hook must be called",
+        )
     )
     return report
 

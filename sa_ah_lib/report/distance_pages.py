@@ -58,7 +58,7 @@ def picture(moved: Mapping[str, Sequence[distance.Moved]], width: str = "single"
         figure, ax = plt.subplots(figsize=(WIDTHS[width], height), layout="constrained")
         plot(moved, ax)
         told = "; ".join(comparison.caption([one.arm for one in found]) for found in moved.values())
-        bars = "bars: 95% intervals, each by itself; ticks: pairs; grey: margin"
+        bars = f"bars: 95% intervals; ticks: pairs; grey: margin; {forest.DECIDED}"
         return caption(figure, f"Token-weight rules against GRPO as far from the start. {told}; {bars}")
 
 

@@ -10,6 +10,9 @@ from matplotlib.axes._secondary_axes import SecondaryAxis
 from sa_ah_lib.analysis.measures import METRICS
 from sa_ah_lib.analysis.seeds import Comparison
 
+DECIDED = "a verdict needs the interval and Holm's p"
+"""For captions: an interval off the line alone is none."""
+
 
 def shown(metric: str, gains: Sequence[float]) -> np.ndarray:
     """Gains, which are positive where the first is better, as an axis has them: differences in points, or ratios."""

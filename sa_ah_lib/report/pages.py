@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from sa_ah_lib.analysis import answer, board, distance, loading, own_divisor, preregistered
+from sa_ah_lib.analysis import answer, board, distance, loading, own_setting, preregistered
 from sa_ah_lib.analysis.compared import Compared, against_reference, evidence
 from sa_ah_lib.analysis.comparison import by_family, caption
 from sa_ah_lib.analysis.extraction import extraction
@@ -130,9 +130,9 @@ def distances(found: loading.Found) -> str:
     return "\n\n".join(distance.table(rows, scale).markdown.rstrip() for scale, rows in moved.items() if rows) + "\n"
 
 
-def divisors(found: loading.Found) -> str:
-    """Rules against GRPO with their own divisor, on the board's scales that have such runs."""
-    tables = [own_divisor.table(board.rows(found.results, scale), scale) for scale in board.SCALES]
+def own_settings(found: loading.Found) -> str:
+    """Rules against GRPO of their divisor and learning rate, on the board's scales that have such runs."""
+    tables = [own_setting.table(board.rows(found.results, scale), scale) for scale in board.SCALES]
     return "\n\n".join(table.markdown.rstrip() for table in tables if table) + "\n"
 
 
@@ -143,7 +143,7 @@ def _mean(rows, key):
 BLOCKS: dict[str, Callable[[loading.Found], str]] = {
     "main": main_results, "metrics": metrics, "summary": summary, "comparisons": comparisons, "extraction": extracted,
     "preregistered": preregistered_results, "settled": settled, "learnt": learnt, "distance": distances,
-    "divisor": divisors,
+    "own-setting": own_settings,
 }  # fmt: skip
 """{name: what makes the block from the logs}."""
 

@@ -27,14 +27,15 @@ WINDOW = 9
 
 
 def plot_pass_at_1(rows: Rows, ax: Axes) -> Axes:
-    """Pass@1 against step, one line per method with 95% bars beside each other, zero-shot dashed where near them."""
+    """Pass@1 against step, a line per method, its 95% bars moved aside, zero-shot dashed where near them."""
     lines = list(_lines(rows))
     steps = sorted({row["step"] for _, _, members in lines for row in members})
     gap = min(np.diff(steps), default=1)
     for number, (style, label, members) in enumerate(lines):
-        shift = 0.11 * gap * (number - (len(lines) - 1) / 2)
-        places = [row["step"] + shift for row in members]
-        _bars(ax, places, members, label, style)
+        places, (rates, errors) = np.array([row["step"] for row in members]), _rates(members)
+        shift = 0.07 * gap * (number - (len(lines) - 1) / 2)
+        ax.plot(places, rates, label=label, **style)
+        ax.errorbar(places + shift, rates, errors, fmt="none", ecolor=style["color"], **BARS)
     _fit_to_bars(rows, ax)
     ax.set(xlabel="training step", ylabel=_rate_label(rows))
     ax.set_xlim(left=0)

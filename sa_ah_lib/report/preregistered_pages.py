@@ -52,7 +52,7 @@ def picture(runs: Sequence[Any], name: str, width: str = "single") -> Figure | N
         figure, ax = plt.subplots(figsize=(WIDTHS[width], height), layout="constrained")
         plot(compared, ax)
         bars = f"bars: 95% intervals over {preregistered.DESIGNS[name].over}"
-        decided = "a verdict needs the interval and Holm's p; SA, AH: SA-AH-GRPO and AH-GRPO at α = 0.5"
+        decided = f"{forest.DECIDED}; SA, AH: SA-AH-GRPO and AH-GRPO at α = 0.5"
         return caption(figure, f"Preregistered, {preregistered.measured(runs, name)}; {bars}; {decided}")
 
 

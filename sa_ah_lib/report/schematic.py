@@ -74,7 +74,7 @@ def draw(rows: list[dict[str, Any]], axes: Any) -> Any:
         shown = members[:SHOWN]
         cut = f", first {SHOWN} of {len(members)} tokens" if len(members) > SHOWN else ""
         origin = "entropies made up" if source == "drawn" else f"logged at step {members[0]['step']}"
-        title = f"{side} rollout, {origin}, Â = {members[0]['advantage']:+.2f}{cut}"
+        title = f"{side}, {origin}, Â = {members[0]['advantage']:+.2f}, α = {members[0]['alpha']:g}{cut}"
         ax.set_title(title, fontsize=6, loc="left", pad=2)
         for place, (key, name) in enumerate(ROWS.items()):
             top = max(row["entropy"] for row in rows) if key == "entropy" else 1.0

@@ -40,7 +40,9 @@ TICKS = 0.22
 DRAWN = ("pass_at_1", "training_variance")
 
 SCORE_BARS = "bars: 95% bootstrap intervals over seeds, warm starts held; ticks: runs"
-GAIN_BARS = "bars: 95% intervals over seeds and problems (variance: seeds); ticks: pairs; grey: margin"
+GAIN_BARS = (
+    f"bars: 95% intervals over seeds and problems (variance: seeds); ticks: pairs; grey: margin; {forest.DECIDED}"
+)
 PROFILE_BANDS = "bands, where drawn: 95% bootstrap intervals over seeds"
 
 

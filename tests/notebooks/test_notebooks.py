@@ -66,7 +66,7 @@ def shown(notebook):
 def test_00_passes_on_the_installed_set(runs):
     """A version that drifted would otherwise be met in the middle of a run."""
     text = shown(execute("00_environment_check", runs, SCALE="micro-s"))
-    assert "the seam's hook" in text and "FAIL" not in text
+    assert "the weights' hook in the loss" in text and "FAIL" not in text
 
 
 @pytest.mark.slow

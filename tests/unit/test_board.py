@@ -11,7 +11,7 @@ import pytest
 from made_runs import made_of
 
 from sa_ah_lib import rulebook
-from sa_ah_lib.analysis import board, compared, own_divisor, seeds
+from sa_ah_lib.analysis import board, compared, own_setting, seeds
 from sa_ah_lib.report import board_pages as pages
 from sa_ah_lib.report.style import STYLE, WIDTHS
 
@@ -176,10 +176,10 @@ def test_sampled_runs_have_a_verdict_of_pass_at_16_and_a_row_without_samples_non
     assert cells["GTPO (entropy)"]["verdict, Pass@16"] == "—" and cells["GTPO (entropy)"]["verdict"] in seeds.VERDICTS
 
 
-def test_rules_are_held_against_grpo_with_their_own_divisor(runs, tmp_path):
+def test_rules_are_held_against_grpo_with_their_own_setting(runs, tmp_path):
     """A rule divided by tokens, against GRPO divided by groups: the weight and the divisor at once."""
     by_tokens = runs_of("GRPO, by tokens", plus([4, 3, 4, 4, 4, 3, 4, 5])) + runs_of("EDGE", plus([1] * 8))
-    found = own_divisor.compared(board.rows(runs + by_tokens, "micro-sum"))
+    found = own_setting.compared(board.rows(runs + by_tokens, "micro-sum"))
     final = {one.first: one for one in found["pass_at_1"]}
     # The first token's is divided by groups: plain GRPO is its own.
     assert {label: one.second for label, one in final.items()} == dict.fromkeys(
@@ -189,18 +189,29 @@ def test_rules_are_held_against_grpo_with_their_own_divisor(runs, tmp_path):
     assert final["EDGE"].gain.value == pytest.approx(0.01 * (8 - 31) / 8)
     assert final["EDGE"].adjusted_p == pytest.approx(2 * final["EDGE"].p_value)
     names = {path.name for path in pages.save({"micro-sum": board.rows(runs + by_tokens, "micro-sum")}, tmp_path)}
-    assert {f"board-micro-sum-divisor.{ending}" for ending in ("md", "csv", "tex")} <= names
-    assert "GRPO, by tokens" in (tmp_path / "board-micro-sum-divisor.md").read_text(encoding="utf-8")
+    assert {f"board-micro-sum-own.{ending}" for ending in ("md", "csv", "tex")} <= names
+    assert "GRPO, by tokens" in (tmp_path / "board-micro-sum-own.md").read_text(encoding="utf-8")
 
 
-def test_without_grpo_of_that_divisor_there_is_no_such_table(runs):
-    assert own_divisor.compared(board.rows(runs, "micro-sum")) == {}
-    assert own_divisor.table(board.rows([], "micro-sum"), "micro-sum") is None
-    # At another learning rate it would be the step that is compared.
+def test_a_rule_at_another_learning_rate_is_held_against_grpo_at_that_rate(runs):
+    """On the board it stands against GRPO at one step: the weight and the rate at once."""
+    faster = entry("First token only").at(2.0)
+    made = [made_of(faster.config("micro-sum", warm_start=w, seed=s), 300) for w, s in PAIRS]
+    rows = board.rows(runs + made, "micro-sum", chosen=[*board.line(), faster])
+    (final,) = own_setting.compared(rows)["pass_at_1"]
+    assert (final.first, final.second) == ("First token only, 2 × step", "GRPO, 2 × step")
+    line = sum(plus([8, 9, 8, 7, 8, 9, 8, 7]))
+    assert final.gain.value == pytest.approx((8 * 300 - line) / 8 / 500)
+
+
+def test_without_grpo_in_that_setting_there_is_no_such_table(runs):
+    assert own_setting.compared(board.rows(runs, "micro-sum")) == {}
+    assert own_setting.table(board.rows([], "micro-sum"), "micro-sum") is None
+    # Neither GRPO by tokens at one step nor GRPO by groups at two is its own.
     faster = entry("EDGE").at(2.0)
     made = [made_of(faster.config("micro-sum", warm_start=w, seed=s), 300) for w, s in PAIRS]
     rows = board.rows(runs + made + runs_of("GRPO, by tokens", COUNTS), "micro-sum", chosen=[*board.line(), faster])
-    assert own_divisor.compared(rows) == {}
+    assert own_setting.compared(rows) == {}
 
 
 def test_a_board_without_any_run_says_so():

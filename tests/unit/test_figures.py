@@ -238,21 +238,24 @@ def test_a_pdf_has_the_fonts_that_journals_take(measured, tmp_path):
 
 @pytest.mark.parametrize("source", ["measured", "paper"])
 def test_pass_at_1_is_drawn_as_counted(measured, source, ax):
-    """Points, bands and base rate must be the logs' own; the paper's band is its own Wald interval."""
+    """Points, bars and base rate must be the logs' own; a method moved aside would look later than another."""
     chosen = measured if source == "measured" else LARGE
     interval = wilson_interval if source == "measured" else wald_interval
     plots.plot_pass_at_1(figure_data.pass_at_1(chosen), ax)
     base = next(line for line in ax.lines if line.get_linestyle() == "--" and len(line.get_xdata()) == 2)
-    bars = [c for c in ax.containers if len(c) == 3]
+    lines = [line for line in ax.lines if line.get_label() in legend(ax)[:3]]
     shifts = []
-    for (name, run), (line, _, (errors,)) in zip(chosen.methods.items(), bars, strict=True):
-        shift = {round(x - step, 6) for x, step in zip(line.get_xdata(), run.pass_at_1, strict=True)}
-        assert len(shift) == 1 and line.get_color() == style.METHOD_STYLE[name]["color"]
+    for (name, run), line, (_, _, (errors,)) in zip(chosen.methods.items(), lines, ax.containers, strict=True):
+        assert (
+            line.get_xdata().tolist() == list(run.pass_at_1) and line.get_color() == style.METHOD_STYLE[name]["color"]
+        )
+        shift = {round(s[0, 0] - step, 6) for s, step in zip(errors.get_segments(), run.pass_at_1, strict=True)}
+        assert len(shift) == 1
         shifts += shift
         assert line.get_ydata().tolist() == pytest.approx([k / n for k, n in run.pass_at_1.values()])
         for segment, counts in zip(errors.get_segments(), run.pass_at_1.values(), strict=True):
             assert segment[:, 1].tolist() == pytest.approx(interval(*counts), rel=1e-5)
-    # Beside each other, around the step itself.
+    # The bars beside each other, around the step itself.
     assert sorted(shifts) == shifts and len(set(shifts)) == 3 and sum(shifts) == pytest.approx(0) and shifts[2] < 5
     assert list(base.get_ydata()) == [chosen.base] * 2
     told = "95% Wilson intervals" if source == "measured" else "95% Wald intervals"
@@ -316,7 +319,7 @@ def test_a_strong_alpha_does_not_squeeze_the_others(ax):
 def test_a_sweep_s_lines_are_ordered_by_grey(measured, ax):
     """Lines named by method would all read AH-GRPO; in greyscale the order must stay."""
     plots.plot_pass_at_1(figure_data.alpha_sweep(measured), ax)
-    lines = [c[0] for c in ax.containers]
+    lines = [line for line in ax.lines if line.get_label() in legend(ax)[:5]]
     assert legend(ax)[:5] == ["α = -0.25", "α = 0", "α = 0.1", "α = 0.25", "α = 0.5"]
     greys = [lab(line.get_color())[0] for line in lines]
     assert greys == sorted(greys) and min(np.diff(greys)) > 8 and len({line.get_marker() for line in lines}) == 5
@@ -560,7 +563,7 @@ def test_the_schematic_is_drawn_as_computed():
         shades = [patch.get_alpha() for patch in ax.patches]
         assert len(shades) == len(wanted) and shades[len(members)] == 0.75
         title = ax.get_title(loc="left")
-        assert title.startswith(f"{side} rollout") and ("made up" in title) == (source == "drawn")
+        assert title.startswith(f"{side}, ") and "α = " in title and ("made up" in title) == (source == "drawn")
 
 
 def test_the_fixtures_are_the_protocol(found):
