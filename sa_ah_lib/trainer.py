@@ -37,6 +37,7 @@ from sa_ah_lib.weighting import (
     check_top_k,
     group_normalized,
     silenced,
+    spread,
 )
 
 GROUP_KEY, REWARD_KEY = "rollout_group", "rollout_reward"
@@ -118,9 +119,8 @@ class TokenWeighted(PrivateHooks):
         self._top_k = None if self._exact else entropy_top_k
         self._tap = EntropyTap(entropy_top_k, self.args.temperature) if tapped else None
         self._tap_logged = False
-        self._micro_batch = None
+        self._micro_batch = self.last_rollouts = None
         self._sums = StepSums(self.alpha, self.scope, reward_threshold)
-        self.last_rollouts = None
 
     @property
     def _policy(self):
@@ -129,8 +129,7 @@ class TokenWeighted(PrivateHooks):
     def token_weights(self, entropy: torch.Tensor, mask: torch.Tensor, advantages: torch.Tensor) -> torch.Tensor:
         """The rule: (B, T) weights from normalised entropies (B, T), the mask (B, T) and advantages (B,)."""
         batch, order = self.rollout_batch(entropy, mask, advantages)
-        strength = {"alpha": self.alpha, "scope": self.scope} if self._rule.record.takes_scope else {}
-        weights = self._rule(batch, **strength, **self.rule_parameters)
+        weights = self._rule(batch, **self._rule.called_with(self.alpha, self.scope, self.rule_parameters))
         return torch.ones_like(weights).scatter(1, order, weights)
 
     def rollout_batch(
@@ -224,9 +223,10 @@ class TokenWeighted(PrivateHooks):
         advantages = output["advantages"]  # (B,)
         size = self.num_generations if self.model.training else self.num_generations_eval
         first = self.accelerator.process_index * len(advantages)
-        rewards = (rewards * self.reward_weights.to(rewards.device)).nansum(1)[first : first + len(advantages)]  # (B,)
-        spread = rewards.view(-1, size).std(1) if size > 1 else torch.zeros_like(rewards)  # (groups,)
-        without_signal = silenced(spread, self.reward_threshold).repeat_interleave(size)
+        scored = (rewards * self.reward_weights.to(rewards.device))[first : first + len(advantages)]  # (B, functions)
+        # As in TRL, a rollout that no function scored has no reward; it is not one that earned 0.
+        rewards = scored.nansum(1).masked_fill(scored.isnan().all(1), math.nan)  # (B,)
+        without_signal = silenced(spread(rewards.view(-1, size)), self.reward_threshold).repeat_interleave(size)
         # Tensors beside TRL's own are shuffled with them, so each row keeps its group and reward.
         output["advantages"] = torch.where(without_signal, 0.0, advantages)
         output[GROUP_KEY] = torch.arange(len(advantages), device=advantages.device) // size

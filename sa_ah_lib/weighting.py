@@ -168,6 +168,13 @@ def check_name(what: str, name: str, names: Collection[str]) -> None:
         raise ValueError(f"{what} must be one of {names}. Got {name!r}.")
 
 
+def spread(rewards: torch.Tensor) -> torch.Tensor:
+    """(groups,) standard deviations of (groups, G) rewards, in points, without NaN; 0 with fewer than two rewards."""
+    known = ~rewards.isnan()
+    centred = torch.where(known, rewards - rewards.nanmean(1, keepdim=True), 0.0)
+    return (centred.square().sum(1) / (known.sum(1) - 1).clamp(min=1)).sqrt()
+
+
 def silenced(spread: torch.Tensor, threshold: float) -> torch.Tensor:
     """Where a group carries no signal: the standard deviation of its rewards is below the threshold (Table 1).
 

@@ -6,7 +6,7 @@ Needs no torch.
 import math
 
 from sa_ah_lib.analysis.compared import Compared, gain_text
-from sa_ah_lib.analysis.comparison import arm_of
+from sa_ah_lib.analysis.comparison import arm_of, setting_apart
 from sa_ah_lib.analysis.seeds import (
     METRICS,
     MIN_SEEDS,
@@ -43,7 +43,7 @@ def _about(arm, compared):
     settings = [other for other in compared.arms if (other.config.method, other.config.rule) == own]
     controls = _controls_of(arm, compared.arms)
     for metric, against in told.items() if len(settings) > 1 else ():
-        sentences.append(_over_settings([against[other.label] for other in settings], metric))
+        sentences.append(_over_settings([against[other.label] for other in settings], metric, _own(settings, compared)))
     if not controls:
         return [*sentences, f"No control of {arm.label} was run, so nothing is said about why."]
     beside = {metric: compare_all([(arm, control) for control in controls], metric) for metric in told}
@@ -57,8 +57,9 @@ def _about(arm, compared):
 
 
 def _controls_of(arm, arms):
-    """Arms that discount the same rollouts as much by another rule; and the mirror of SA-AH-GRPO."""
+    """Arms of its setting that discount the same rollouts as much by another rule; and the mirror of SA-AH-GRPO."""
     own = arm.config.scope, arm.config.alpha
+    arms = [other for other in arms if not setting_apart(arm.config, other.config)]
     others = [other for other in arms if other.config.rule != "cumulative"]
     controls = [other for other in others if (other.config.scope, other.config.alpha) == own]
     mirrored = arm.config.method == "sa-ah-grpo"
@@ -114,9 +115,16 @@ def _p_text(comparison):
     return f" (sign-flip p = {comparison.p_value:.3g}, {comparison.adjusted_p:.3g} after Holm)"
 
 
-def _over_settings(found, metric):
+def _own(settings, compared):
+    """Whether each arm's reference is GRPO in that arm's own setting, and not only in the nearest."""
+    arms, against = {arm.label: arm for arm in compared.arms}, compared.against[TOLD[0]]
+    return not any(setting_apart(arm.config, arms[against[arm.label].second].config) for arm in settings)
+
+
+def _over_settings(found, metric, own):
+    place = "its own" if own else "the nearest setting that GRPO was run in"
     return (
-        f"Over {len(found)} settings of it, each against GRPO in its own, {METRICS[metric].label} is "
+        f"Over {len(found)} settings of it, each against GRPO in {place}, {METRICS[metric].label} is "
         f"{_by_verdict(found, {word: f'{word} for' for word in VERDICTS})}."
     )
 

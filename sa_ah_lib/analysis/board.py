@@ -72,6 +72,11 @@ class Entry:
         """Whether it is GRPO, at whatever step size: what a rule must beat."""
         return self.method == "grpo" and self.rule == "cumulative"
 
+    @property
+    def is_step_of_grpo(self) -> bool:
+        """Whether it is plain GRPO but for its learning rate."""
+        return self.is_line and not self.changes
+
     def config(self, scale: str, steps: int = 0, **changes: Any) -> RunConfig:
         """The run of this row; ``steps`` 0 is the length of the scale's published comparison."""
         own = preset(scale, self.method)
@@ -164,13 +169,13 @@ def rows(runs: Iterable[Any], scale: str, steps: int = 0, chosen: Iterable[Entry
     runs = list(runs)
     pairs = [(entry, arm(entry, runs, scale, steps)) for entry in (entries() if chosen is None else chosen)]
     ran = [(entry, made) for entry, made in pairs if made.runs]
-    line = [made for entry, made in ran if entry.is_line]
-    grpo = next((made for made in line if made.label == GRPO), None)
+    by_label = {made.label: made for _, made in ran}
+    grpo = by_label.get(GRPO)
     told = Compared.of([made for _, made in ran] if grpo else [], grpo or GRPO, MEASURES)
-    whole = [made for made in line if grpo is not None and made.runs.keys() >= grpo.runs.keys()]
-    best = max(whole, key=lambda made: interquartile_mean(made, MEASURES[0]).value, default=None)
+    line = comparison.on_shared_pairs([made for entry, made in ran if entry.is_step_of_grpo]) if grpo else []
+    best = max(line, key=lambda made: interquartile_mean(made, MEASURES[0]).value, default=None)
     rules = [made for entry, made in ran if not entry.is_line]
-    beaten = against_reference(rules, MEASURES[0], best) if best else {}
+    beaten = against_reference(rules, MEASURES[0], by_label[best.label]) if best else {}
     return [Row(entry, made, told.of_arm(made.label), beaten.get(made.label)) for entry, made in pairs]
 
 
@@ -223,7 +228,8 @@ def _notes(found, scale):
     notes += _room([row.against[MEASURES[0]].gain.count for row in found if row.against.get(MEASURES[0])])
     if best:
         notes.append(
-            f"The line to beat is {best}: of GRPO's rows with all pairs, the one with the highest Pass@1. A rule was "
+            f"The line to beat is {best}: of GRPO at its learning rates, on the pairs that all share, the one with the "
+            "highest Pass@1. A rule was "
             "not run at that learning rate unless its row says so; figures/distance compares rules with GRPO as far."
         )
     left += "; One scalar, AH: a group's weights are divided by their sum, so it is GRPO"

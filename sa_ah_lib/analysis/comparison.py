@@ -1,6 +1,6 @@
 """Which finished runs belong together: arms, families, labels and captions. Needs no torch."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 
 from sa_ah_lib import rulebook
@@ -15,6 +15,10 @@ class Arm:
     label: str
     config: RunConfig
     runs: dict[tuple[str, int, int], Run]
+
+    def on(self, keys: Collection[tuple[str, int, int]]) -> "Arm":
+        """The same arm with the runs of these keys alone."""
+        return replace(self, runs={key: run for key, run in self.runs.items() if key in keys})
 
 
 def arms(runs: Iterable[Run]) -> list[Arm]:
@@ -42,6 +46,14 @@ def arms(runs: Iterable[Run]) -> list[Arm]:
         Arm(_label(config, first[config.method], len(alphas[config.method]) > 1), config, found[config])
         for config in order
     ]
+
+
+def on_shared_pairs(arms: Sequence[Arm]) -> list[Arm]:
+    """Arms with the runs whose pairs all of them have; those with less than half of the first one's are left out."""
+    own = arms[0].runs.keys() if arms else set()
+    whole = [arm for arm in arms if 2 * len(arm.runs.keys() & own) >= len(own) > 0]
+    shared = set(own).intersection(*(arm.runs for arm in whole))
+    return [arm.on(shared) for arm in whole] if shared else []
 
 
 def by_family(runs: Iterable[Run]) -> dict[str, list[Arm]]:
@@ -99,10 +111,11 @@ def _settings_name(config):
 def _changed(config):
     """Names of the fields in which a run differs from its preset, whatever its alpha, length, warm start and seed."""
     alike = {name: getattr(config, name) for name in ("seed", "warm_start", "steps")}
-    return _setting_apart(config, preset(config.scale, config.method, **alike))
+    return setting_apart(config, preset(config.scale, config.method, **alike))
 
 
-def _setting_apart(first, second):
+def setting_apart(first: RunConfig, second: RunConfig) -> list[str]:
+    """Names of the fields, but a method's own, in which two configurations differ."""
     return [name for name in _apart(first, second) if name not in METHOD_FIELDS]
 
 
@@ -133,7 +146,7 @@ def reference_of(arm: Arm, arms: Iterable[Arm], method: str = "grpo") -> Arm | N
     A temperature, say, changes GRPO too; a weight's alpha does not. GRPO under a published rule is not plain GRPO.
     """
     own = [other for other in arms if _is(method, other)]
-    return min(own, key=lambda other: len(_setting_apart(arm.config, other.config)), default=None)
+    return min(own, key=lambda other: len(setting_apart(arm.config, other.config)), default=None)
 
 
 def before_training(arm: Arm, label: str = "before training") -> Arm:

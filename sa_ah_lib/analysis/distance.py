@@ -81,18 +81,17 @@ def gained(run: Run) -> bool:
 
 
 def moved(results: Iterable[Run], scale: str) -> list[Moved]:
-    """GRPO at every learning rate that was run on all of its pairs, then the rules; [] where those are less than two.
+    """GRPO at its learning rates on the pairs that they share, then the rules; [] where those are less than two.
 
     Runs without a logged KL, or without answers before training, are left out. Holm's p is corrected for all rules.
     """
     results = list(results)
     ran = [(entry, _usable(board.arm(entry, results, scale))) for entry in board.entries()]
-    line = [arm for entry, arm in ran if entry.is_line and not entry.changes]
-    keys = line[0].runs.keys() if line else set()
-    line = [arm for arm in line if keys and arm.runs.keys() == keys]
+    line = comparison.on_shared_pairs([arm for entry, arm in ran if entry.is_step_of_grpo])
     if len(line) < 2:
         return []
-    rules = [_of_pairs(arm, keys) for entry, arm in ran if not entry.is_line and keys & arm.runs.keys()]
+    keys = line[0].runs.keys()
+    rules = [arm.on(keys) for entry, arm in ran if not entry.is_line and keys & arm.runs.keys()]
     at_equal = compare_all([(arm, grpo_as_far(arm, line)) for arm in rules], METRIC)
     found = {one.first: one for one in at_equal}
     return [_moved(arm, found.get(arm.label), line) for arm in (*line, *rules)]
@@ -117,10 +116,6 @@ def _beyond(one):
 def _usable(arm):
     runs = {key: run for key, run in arm.runs.items() if math.isfinite(distance(run)) and 0 in run.answers}
     return Arm(arm.label, arm.config, runs)
-
-
-def _of_pairs(arm, keys):
-    return Arm(arm.label, arm.config, {key: run for key, run in arm.runs.items() if key in keys})
 
 
 def _points(line, key):

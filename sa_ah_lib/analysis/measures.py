@@ -121,7 +121,9 @@ def pass_at_k(samples: Any, correct: Any, k: int) -> np.ndarray:
 def pass_at_16_by_problem(run: Any) -> np.ndarray | None:
     """(problems,) ``pass_at_k`` for k = 16 from ``samples.jsonl``; None without 16 samples of each of its problems."""
     rows = sorted(run.samples, key=lambda row: row["problem"])
-    if not rows or len(rows) < rows[0]["problems"] or min(row["n"] for row in rows) < 16:
+    if not rows or [row["problem"] for row in rows] != list(range(rows[0]["problems"])):
+        return None
+    if min(row["n"] for row in rows) < 16:
         return None
     return pass_at_k([row["n"] for row in rows], [row["correct"] for row in rows], 16)
 

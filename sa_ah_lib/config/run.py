@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from sa_ah_lib import rulebook
 from sa_ah_lib.config.fields import check_choice, checked, nearest, own_parameters, setting
-from sa_ah_lib.config.presets import BATCH_READINGS, METHODS, OTHER_DATA, SCALES
+from sa_ah_lib.config.presets import BATCH_READINGS, METHOD_LABELS, METHODS, OTHER_DATA, SCALES
 
 
 @dataclass(frozen=True)
@@ -133,6 +133,14 @@ class RunConfig:
     def has_own_rule(self) -> bool:
         """Whether the rule is the method's own, not one that it was run under to be compared."""
         return self.rule == METHODS[self.method].get("rule", type(self).rule) and not self.rule_parameters
+
+    @property
+    def label(self) -> str:
+        """What tables and cards call it: its method; under another rule than its own, the rule, too."""
+        if self.has_own_rule:
+            return METHOD_LABELS[self.method]
+        rule = rulebook.get(self.rule).label
+        return rule if self.method == "grpo" else f"{METHOD_LABELS[self.method]}, {rule}"
 
     def replace(self, **changes: Any) -> Self:
         """A copy with some fields changed; another rule starts with its own default parameters."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from sa_ah_lib.analysis import board, loading, own_setting
 from sa_ah_lib.config import SCALES
 from sa_ah_lib.enter import runs
-from sa_ah_lib.train import data, reuse
+from sa_ah_lib.train import reuse
 
 CHECKED_ON = 60
 """Logged groups that a rule file is checked on."""
@@ -31,8 +31,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--runs", default="runs", help="where new runs go")
     parser.add_argument("--check-only", action="store_true", help="stop before training")
     given = parser.parse_args(arguments)
-    if given.samples < 0:
-        parser.error(f"--samples must be at least 0. Got {given.samples}.")
+    for name, least in {"samples": 0, "workers": 1, "pairs": 1}.items():
+        if (value := getattr(given, name)) is not None and value < least:
+            parser.error(f"--{name} must be at least {least}. Got {value}.")
     if not 0 < given.step < math.inf:
         parser.error(f"--step must be above 0. Got {given.step:g}.")
     try:
@@ -40,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, runs.RunFailedError) as error:
         print(f"enter: {error}", file=sys.stderr)
         return 2
 
@@ -55,7 +56,7 @@ def _enter(given):
     places = ((grpo, Path(given.runs)), (entry, home))
     jobs = [(c, home) for e, home in places for c in board.missing([e], found, given.scale, given.steps, given.pairs)]
     if jobs:
-        _check_problems(found, given.scale)
+        reuse.check_pairs([run for run in found if run.config.scale == given.scale])
     print(_forecast(jobs, found, given))
     found += runs.train(jobs, runs.keep(given.rule, home), given.workers, given.samples)
     rows = board.rows(found, given.scale, given.steps, [*board.line(), entry])
@@ -83,17 +84,6 @@ def _found(given, home, wanted):
     results = loading.load(*places).results
     own = [r for r in results if r.directory.parent == home or "enter" not in r.directory.parts]
     return [r for r in own if (r.config.warm_start, r.config.seed) in wanted]
-
-
-def _check_problems(found, scale):
-    """Raise ``reuse.OtherDataError`` where runs that a new one is paired with saw other problems than it will."""
-    for run in {run.config.warm_start: run for run in found if run.config.scale == scale}.values():
-        record, today = run.environment.get("data", {}), data.load(run.config).record
-        if record.get("sha256", today["sha256"]) != today["sha256"]:
-            raise reuse.OtherDataError(
-                f"runs of a pair must be made on the same problems. {run.config.run_id} has {reuse.named(record)}; a "
-                f"new run would have {reuse.named(today)}. Name another directory in LOGS, and GRPO is trained anew."
-            )
 
 
 def _forecast(jobs, found, given):

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,15 @@ from sa_ah_lib.config import RunConfig
 from sa_ah_lib.train.run import Run
 from sa_ah_lib.train.runlog import read_run
 
+
+class RunFailedError(RuntimeError):
+    """A run's process ended before its run did; the message says where its output is."""
+
+
 Job = tuple[RunConfig, str | Path]
 """(configuration, parent of its run directory)."""
+
+LOG = "output.log"
 
 
 def directory(path: str | Path, runs: str | Path) -> Path:
@@ -61,6 +69,7 @@ def train(jobs: Sequence[Job], rule_file: str | Path | None = None, workers: int
 
     Raises:
         whatever a run raised; runs that have not begun are not started. KeyboardInterrupt ends those that have.
+        RunFailedError: the process of a run was ended from outside.
     """
     if not jobs:
         return []
@@ -87,6 +96,12 @@ def train(jobs: Sequence[Job], rule_file: str | Path | None = None, workers: int
             for worker in set(multiprocessing.active_children()) - others:
                 worker.terminate()
             raise
+        except BrokenProcessPool as error:
+            logs = " and ".join(sorted({str(Path(parent) / LOG) for _, parent in jobs}))
+            raise RunFailedError(
+                f"every run must end by itself. The process of one was ended from outside, perhaps for want of memory; "
+                f"what it said last is in {logs}. The same command goes on; --workers 1 needs half the memory."
+            ) from error
         finally:
             pool.shutdown(cancel_futures=True)
     for job in pending:
@@ -108,7 +123,7 @@ def _end_with_parent() -> None:
 def _one(values: dict[str, Any], parent: str, rule_file: str | None, samples: int) -> None:
     """One run, in a process of its own."""
     Path(parent).mkdir(parents=True, exist_ok=True)
-    log = os.open(Path(parent) / "output.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    log = os.open(Path(parent) / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(log, stream)
     os.environ.setdefault("OMP_NUM_THREADS", "1")

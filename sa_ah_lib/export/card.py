@@ -7,7 +7,6 @@ from pathlib import Path
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from sa_ah_lib.analysis.stats import wilson_interval
-from sa_ah_lib.config import METHOD_LABELS
 from sa_ah_lib.train.run import Run
 
 TEMPLATE = """---
@@ -65,7 +64,7 @@ def write(run: Run, directory: Path, form: str, verified: str) -> ModelCard:
     ]
     # A template variable each; jinja would take a dataclass of its own for metadata only.
     card = ModelCard.from_template(
-        _metadata(run), template_str=TEMPLATE, model_name=config.run_id, method=METHOD_LABELS[config.method],
+        _metadata(run), template_str=TEMPLATE, model_name=config.run_id, method=config.label,
         dataset=config.dataset, base=config.model, format=form, scores=scores, verified=verified,
         sha256=data.get("sha256", "not recorded"), seed=config.seed, data_seed=config.data_seed,
         versions=", ".join(f"{k} {v}" for k, v in environment.get("packages", {}).items() if v),
@@ -91,7 +90,8 @@ def _metadata(run):
     # The hub refuses metadata that names a model or data set by anything but its id.
     named = {"base_model": config.model, "datasets": config.dataset}
     on_hub = {key: name for key, name in named.items() if re.fullmatch(r"[\w.-]+/[\w.-]+", name)}
+    other_rule = [] if config.has_own_rule else [config.rule]
     return ModelCardData(
         model_name=config.run_id, library_name="transformers", pipeline_tag="text-generation", language="en",
-        tags=["grpo", config.method, "trl", "unsloth"], eval_results=results, **on_hub,
+        tags=["grpo", config.method, *other_rule, "trl", "unsloth"], eval_results=results, **on_hub,
     )  # fmt: skip

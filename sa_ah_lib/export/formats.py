@@ -52,7 +52,8 @@ def export(
         {format: its directory}.
 
     Raises:
-        ValueError: an unknown format or dtype, a bad hub id, or an adapter that was not trained.
+        ValueError: an unknown format or dtype, a bad hub id or one without a format, or an adapter that was not
+            trained.
         ExportMismatchError: the exported model differs from the adapter, or is of another dtype; says by how much.
         RuntimeError: GGUF is asked for and llama.cpp is not there.
     """
@@ -76,6 +77,8 @@ def export(
 
 
 def _check_request(run, formats, push_to, dtype):
+    if push_to and not formats:
+        raise ValueError(f"EXPORT must name what PUSH_TO uploads, of {', '.join(FORMATS)}. Got none.")
     unknown = [form for form in formats if form not in FORMATS]
     if isinstance(formats, str) or unknown:
         raise ValueError(f"formats must be a list of any of {FORMATS}. Got {formats!r}.")

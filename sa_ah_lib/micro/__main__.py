@@ -20,6 +20,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--out", default=str(WEIGHTS), help="parent of the models (the package's own weights)")
     args = parser.parse_args(argv)
+    _check_warm_start(parser, args.scale, args.warm_start)
     for scale in (*RECIPES, *first.RECIPES) if args.scale == "all" else (args.scale,):
         if scale in first.RECIPES:
             facts = json.loads((first.build(scale, args.out) / "recipe.json").read_text())
@@ -27,6 +28,14 @@ def main(argv: list[str] | None = None) -> None:
             continue
         for start in range(len(RECIPES[scale].seeds)) if args.warm_start is None else [args.warm_start]:
             print(f"{scale}, warm start {start}\n{in_words(build(scale, start, args.out))}", flush=True)
+
+
+def _check_warm_start(parser, scale, warm_start):
+    chosen = [RECIPES[scale]] if scale in RECIPES else list(RECIPES.values()) if scale == "all" else []
+    most = min((len(recipe.seeds) for recipe in chosen), default=0)
+    if warm_start is not None and warm_start != DESIGN and not 0 <= warm_start < most:
+        there = f"{DESIGN} or in [0, {most})" if chosen else f"left out: {scale} has one"
+        parser.error(f"--warm-start must be {there}. Got {warm_start}.")
 
 
 if __name__ == "__main__":

@@ -85,8 +85,7 @@ def lens(model: Any, groups: list[Group], bins: int, temperature: float = 1.0) -
 def coefficients(group: Group, config: RunConfig) -> torch.Tensor:
     """(G, T): what the loss's gradient multiplies each log-probability's gradient by, under the rule of ``config``."""
     rule, batch = rules.find(config.rule), group.batch
-    strength = {"alpha": config.alpha, "scope": config.scope} if rule.record.takes_scope else {}
-    weights = rule(batch, **strength, **dict(config.rule_parameters))
+    weights = rule(batch, **rule.called_with(config.alpha, config.scope, dict(config.rule_parameters)))
     factors = group_normalized(weights, batch.mask, batch.groups, config.denominator) / batch.mask.sum()
     return -factors * batch.advantages[:, None]
 

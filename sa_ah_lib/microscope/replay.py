@@ -43,8 +43,7 @@ def weights_of(batches: Iterable[RolloutBatch], config: RunConfig) -> np.ndarray
 
 def parameters(config: RunConfig) -> dict[str, Any]:
     """What a run's rule is called with, beside its batch."""
-    strength = {"alpha": config.alpha, "scope": config.scope} if rules.find(config.rule).record.takes_scope else {}
-    return {**strength, **dict(config.rule_parameters)}
+    return rules.find(config.rule).called_with(config.alpha, config.scope, dict(config.rule_parameters))
 
 
 def counted(batch: RolloutBatch, values: torch.Tensor) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sa_ah_lib.analysis.stats import wald_interval, wilson_interval
 from sa_ah_lib.analysis.table import Html, html_table
-from sa_ah_lib.config import METHOD_LABELS, RunConfig
+from sa_ah_lib.config import RunConfig
 from sa_ah_lib.rewards import reward_parts
 from sa_ah_lib.train.run import Run
 from sa_ah_lib.train.runlog import read_summary
@@ -43,7 +43,7 @@ def pass_at_1_table(*runs: Run) -> Html:
     for run in runs:
         for step, (correct, total) in run.evaluations.items():
             intervals = ["[{:.3f}, {:.3f}]".format(*f(correct, total)) for f in (wald_interval, wilson_interval)]
-            name = f"{METHOD_LABELS[run.config.method]}, α = {run.config.alpha:g}"
+            name = f"{run.config.label}, α = {run.config.alpha:g}"
             rows.append([name, step, f"{correct}/{total}", f"{correct / total:.3f}", *intervals])
     return html_table(["run", "step", "correct", "Pass@1", "95% Wald (paper)", "95% Wilson"], rows)
 

@@ -9,16 +9,22 @@ from sa_ah_lib.analysis.results import Family, MissingData, variance
 from sa_ah_lib.analysis.rounding import DRAWN, rounded_to
 from sa_ah_lib.analysis.stats import wald_interval, wilson_interval
 from sa_ah_lib.config import METHODS
+from sa_ah_lib.train.run import Run
 
 Rows = list[dict[str, Any]]
 
 
 @rounded_to(DRAWN)
-def pass_at_1(family: Family, methods: Sequence[str] | None = None) -> Rows:
-    """One row per method and checkpoint with a 95% interval: the paper's Wald for its numbers, Wilson for ours."""
+def pass_at_1(family: Family, methods: Sequence[str] | None = None, trained: Run | None = None) -> Rows:
+    """One row per method and checkpoint with a 95% interval: the paper's Wald for its numbers, Wilson for ours.
+
+    Args:
+        methods: all of the family's where none are named. trained: a run that has rows whatever it is.
+    """
     wanted = methods or [method for method in METHODS if method in family.methods]
     chosen = {method: family.method(method) for method in wanted}
     rows = [row for result in chosen.values() for row in _checkpoints(result)]
+    rows += _labelled(_besides(family, trained), _checkpoints)
     if not rows:
         raise MissingData(f"an evaluated checkpoint of {family.model}")
     return _base_row(family) + rows
@@ -44,9 +50,9 @@ def alpha_summary(family: Family) -> Rows:
 
 
 @rounded_to(DRAWN)
-def reward(family: Family) -> Rows:
+def reward(family: Family, trained: Run | None = None) -> Rows:
     """One row per method and logged step: mean reward, its standard deviation over rollouts, the training variance."""
-    return _rewards(family, family.methods.values())
+    return _rewards(family, family.methods.values(), _besides(family, trained))
 
 
 def methods_with_steps(rows: Rows) -> int:
@@ -81,21 +87,34 @@ def running(values: Sequence[float], window: int) -> tuple[np.ndarray, slice]:
     return means, slice(start, start + len(means))
 
 
-def _rewards(family, results):
-    rows = []
-    for result in results:
-        head = {"method": result.config.method, "alpha": result.config.alpha, "train_variance": variance(result)}
-        spread = dict(zip(*result.curve("reward_std"), strict=True))
-        steps, means = result.curve("reward")
-        points = [
-            {**head, "step": int(step), "reward": float(mean), "reward_std": spread.get(step)}
-            for step, mean in zip(steps, means, strict=True)
-        ]
-        # A run of which only the variance is known still has its line in the legend.
-        rows += points or [{**head, "step": None, "reward": None, "reward_std": None}]
+def _rewards(family, results, besides=()):
+    rows = [row for result in results for row in _steps(result)] + _labelled(besides, _steps)
     if not any(row["step"] for row in rows):
         raise MissingData(f"step by step rewards of {family.model}")
     return rows
+
+
+def _steps(result):
+    head = {"method": result.config.method, "alpha": result.config.alpha, "train_variance": variance(result)}
+    spread = dict(zip(*result.curve("reward_std"), strict=True))
+    steps, means = result.curve("reward")
+    points = [
+        {**head, "step": int(step), "reward": float(mean), "reward_std": spread.get(step)}
+        for step, mean in zip(steps, means, strict=True)
+    ]
+    # A run of which only the variance is known still has its line in the legend.
+    return points or [{**head, "step": None, "reward": None, "reward_std": None}]
+
+
+def _labelled(results, rows_of):
+    """Rows of runs that are none of the family's methods, under their labels."""
+    return [{**row, "method": result.config.label} for result in results for row in rows_of(result)]
+
+
+def _besides(family, trained):
+    """[] where a run is one of the family's methods already, or none."""
+    known = {result.config for result in family.methods.values()}
+    return [trained] if trained is not None and trained.config not in known else []
 
 
 def _checkpoints(result):

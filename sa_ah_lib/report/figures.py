@@ -10,9 +10,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from sa_ah_lib.analysis.results import Family
-from sa_ah_lib.config import METHOD_LABELS
 from sa_ah_lib.report import figure_data, plots, schematic
 from sa_ah_lib.report.style import METHOD_STYLE, WIDTHS, caption, legend_above, styled
+from sa_ah_lib.train.run import Run
 from sa_ah_lib.upstream.metrics import METRICS
 
 
@@ -85,13 +85,18 @@ def render(name: str, family: Family, width: str = "single") -> tuple[Figure, li
     return figure, rows
 
 
-def overview(family: Family, sweep: bool = False) -> Figure:
-    """Pass@1 beside the reward, one line per method, or with ``sweep`` per alpha of AH-GRPO; 6.9 in wide."""
-    rows = figure_data.alpha_sweep(family) if sweep else figure_data.pass_at_1(family)
+def overview(family: Family, sweep: bool = False, trained: Run | None = None) -> Figure:
+    """Pass@1 beside the reward, one line per method, or with ``sweep`` per alpha of AH-GRPO; 6.9 in wide.
+
+    Args:
+        trained: a run that has a line, too, whatever its method, rule and alpha are; not with ``sweep``.
+    """
+    rows = figure_data.alpha_sweep(family) if sweep else figure_data.pass_at_1(family, trained=trained)
     with styled():
         figure, axes = plt.subplots(1, 2, figsize=(WIDTHS["double"], 2.9), layout="constrained")
         plots.plot_pass_at_1(rows, axes[0])
-        plots.plot_reward(figure_data.alpha_rewards(family) if sweep else figure_data.reward(family), axes[1])
+        rewards = figure_data.alpha_rewards(family) if sweep else figure_data.reward(family, trained)
+        plots.plot_reward(rewards, axes[1])
         return caption(figure, family.caption)
 
 
@@ -110,4 +115,4 @@ def diagnostics(result: Any) -> Figure:
         negative = np.where(negative > 0, negative, np.nan)
         axes[1, 0].plot(steps, negative, color="0.25", linewidth=0.9, linestyle="--", label="negative rollouts")
         legend_above(axes[1, 0])
-        return caption(figure, f"{METHOD_LABELS[result.config.method]}. {Family((result,)).caption}")
+        return caption(figure, f"{result.config.label}. {Family((result,)).caption}")

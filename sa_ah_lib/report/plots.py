@@ -183,7 +183,9 @@ def _lines(rows) -> Iterator[tuple[dict[str, Any], str, list[dict[str, Any]]]]:
     for i, (method, alpha) in enumerate(keys):
         members = [row for row in rows if (row["method"], row.get("alpha")) == (method, alpha)]
         if len(set(methods)) == len(methods):
-            yield METHOD_STYLE[method], METHOD_LABELS[method] + (f", α = {alpha:g}" if alpha else ""), members
+            # A run that is none of the paper's methods comes under its label.
+            style, label = METHOD_STYLE.get(method, WHICH_STYLE["peak"]), METHOD_LABELS.get(method, method)
+            yield style, label + (f", α = {alpha:g}" if alpha else ""), members
         else:
             shade = plt.get_cmap("cividis")(i / max(1, len(keys) - 1) * 0.9)
             yield {"color": shade, "marker": "vosD^<>P"[i % 8], "linestyle": "-"}, f"α = {alpha:g}", members

@@ -153,7 +153,8 @@ add(
         name="hicra", label="HICRA", source="2509.03646",
         equation=r"1 + \alpha\,\mathrm{sign}(A) \text{ on planning tokens, else } 1",
         inputs=("mask", "advantages", "completion_ids"), denominator="tokens",
-        defaults={"amplification": 0.2, "grams": ()}, ranges={"amplification": _SHARE}, neutral={"amplification": 0.0},
+        defaults={"amplification": 0.2, "grams": ()}, ranges={"amplification": _SHARE, "grams": (int,)},
+        neutral={"amplification": 0.0},
         limits="A + alpha |A| on the tokens of strategic grams. Which n-grams are strategic the source finds by "
         "clustering a corpus; here they are given as lists of token ids",
         checked="two third-party implementations that agree; alpha 0.2 in one of them",

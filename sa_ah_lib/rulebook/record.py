@@ -17,7 +17,7 @@ INPUTS = {
     "mask": "(B, T), 1 on completion tokens. Free",
     "advantages": "(B,), normalised within groups, 0 in silenced ones. Free",
     "groups": "(B,), equal numbers mark rollouts of one prompt. Free",
-    "rewards": "(B,), total reward as weighted by the trainer. Free",
+    "rewards": "(B,), total reward as weighted by the trainer, NaN where no function gave one. Free",
     "completion_ids": "(B, T), token ids. Free",
     "log_probs": "(B, T), the current policy's log-probability of each sampled token, in nats at the sampling "
     "temperature. One more pass of the LM head in chunks, without gradients; no second forward of the model",
@@ -38,7 +38,8 @@ class Record:
         inputs: what it reads, keys of ``INPUTS``.
         denominator: what its source divides the loss by, one of ``DENOMINATORS``.
         defaults: {parameter: default}.
-        ranges: {parameter: (least, largest)} of numbers, {parameter: choices} of strings; others are free.
+        ranges: {parameter: (least, largest)} of numbers, {parameter: choices} of strings, {parameter: (type,)} of
+            lists of lists of that type; others are free.
         neutral: {parameter: value} at which the rule is GRPO; None where there is no such value.
         limits: what of the source cannot be expressed by a token weight, or is read differently here.
         checked: what the formula was checked against.
@@ -83,9 +84,16 @@ class Record:
         value, allowed = _like(self, name, self.defaults[name], value), self.ranges.get(name)
         if isinstance(value, float) and allowed and not allowed[0] <= value <= allowed[1]:
             raise ValueError(f"{name} of rule {self.name!r} must be in {list(allowed)}. Got {value}.")
+        if isinstance(value, tuple) and allowed and not all(_is_list_of(allowed[0], part) for part in value):
+            kind = allowed[0].__name__
+            raise ValueError(f"{name} of rule {self.name!r} must be lists of {kind}, none of them empty. Got {value}.")
         if isinstance(value, str) and allowed and value not in allowed:
             raise ValueError(f"{name} of rule {self.name!r} must be one of {allowed}. Got {value!r}.")
         return value
+
+
+def _is_list_of(kind, value):
+    return isinstance(value, tuple) and len(value) > 0 and all(type(one) is kind for one in value)
 
 
 def _like(record, name, default, value):

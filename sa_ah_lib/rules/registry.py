@@ -49,10 +49,16 @@ class Rule:
         """(alpha, scope) of a run under this rule; its record's where None, (0.0, "none") if it has none.
 
         Raises:
-            ValueError: values out of range, among ``parameters`` too, or an alpha or a scope that it would ignore.
+            ValueError: values out of range, among ``parameters`` too, where alpha and scope do not belong; or an alpha
+                or a scope that it would ignore.
         """
         if self.record.takes_scope:
             named = {"alpha": alpha, "scope": scope}
+            if both := sorted(named.keys() & parameters.keys()):
+                raise ValueError(
+                    f"{' and '.join(both)} of rule {self.record.name!r} must be given by themselves. Got them in "
+                    "rule_parameters."
+                )
             given = {name: value for name, value in named.items() if value is not None}
             resolved = self.record.resolve({**given, **parameters})
             return resolved["alpha"], resolved["scope"]
@@ -63,6 +69,10 @@ class Rule:
             )
         self.record.resolve(parameters)
         return 0.0, "none"
+
+    def called_with(self, alpha: float, scope: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """What the rule of a run is called with, beside its batch."""
+        return {**({"alpha": alpha, "scope": scope} if self.record.takes_scope else {}), **parameters}
 
     def _check_inputs(self, batch):
         missing = [name for name in self.record.inputs if getattr(batch, name) is None]

@@ -198,7 +198,13 @@ def _task_splits(config):
     evaluation, train = held_out_items(task, config.eval_examples, config.train_examples, offset, **settings)
 
     def problem(item):
-        return Problem(item["question"], f"{gold_answer(item['answer']):.12g}")
+        try:
+            return Problem(item["question"], f"{gold_answer(item['answer']):.12g}")
+        except ValueError as error:
+            raise ValueError(
+                f"dataset must be a task whose answers are numbers. Got {config.dataset!r}, which answers "
+                f"{item['answer']!r:.60}."
+            ) from error
 
     return Splits(list(map(problem, train)), list(map(problem, evaluation)), f"reasoning-gym {task}")
 

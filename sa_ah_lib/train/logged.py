@@ -61,15 +61,16 @@ def groups(rows: Iterable[dict[str, Any]], config: RunConfig, log_vocabulary: fl
 def of_micro_models(logs: str | Path, scale: str = "") -> Iterator[Group]:
     """The logged groups of every micro model's run below ``logs``, those in archives included, run after run.
 
-    Runs of other models are left out: the size of their vocabulary is not in the logs.
+    Runs of other models are left out: the size of their vocabulary is not in the logs. So are runs of a user's own rule
+    whose file is not loaded, and that is said.
 
     Args:
         scale: the runs of this one alone; empty takes every micro scale.
     """
     places = (Path(logs), *map(publish.unpacked, below(logs, f"*{publish.ENDING}")))
     for path in (path for place in places for path in below(place, "completions.jsonl")):
-        config = RunConfig.from_json(path.parent / "config.json")
-        if config.model in WARM_STARTS and scale in ("", config.scale):
+        config = publish.configuration(path.parent)
+        if config and config.model in WARM_STARTS and scale in ("", config.scale):
             model = shipped_path(config.model, config.warm_start) / "config.json"
             vocabulary = json.loads(model.read_text(encoding="utf-8"))["vocab_size"]
             yield from groups(read_jsonl(path), config, math.log(vocabulary))

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from tqdm import tqdm
 
-from sa_ah_lib.config import METHOD_LABELS, METHODS, RunConfig
+from sa_ah_lib.config import METHODS, RunConfig
 
 MARK = {"sa_ah_lib": "progress"}
 SECONDS_BETWEEN = 0.5
@@ -22,7 +22,7 @@ def label(config: RunConfig) -> str:
     """What a run is called while it is under way: its method, and what is unusual of it."""
     unusual = [f"α = {config.alpha:g}"] if config.alpha != METHODS[config.method]["alpha"] else []
     unusual += [f"seed {config.seed}"] if config.seed != type(config).seed else []
-    return METHOD_LABELS[config.method] + (f" ({', '.join(unusual)})" if unusual else "")
+    return config.label + (f" ({', '.join(unusual)})" if unusual else "")
 
 
 class Progress:

@@ -9,6 +9,7 @@ import functools
 import io
 import json
 import shutil
+import sys
 import tarfile
 import tempfile
 from collections.abc import Iterable
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from sa_ah_lib.config import RunConfig
 from sa_ah_lib.train.runlog import below, is_finished, read_run
 
 ENDING = ".tar.xz"
@@ -60,15 +62,15 @@ def archive(directories: Iterable[str | Path], target: str | Path) -> list[Path]
     """Pack finished, trained runs, one archive per scale and length; the archives written.
 
     Runs that an archive of that name holds already are kept, unless the same run is among ``directories`` with other
-    answers. Equal runs give equal bytes.
+    answers. Equal runs give equal bytes. Runs of a user's own rule are left out, and that is said.
 
     Args:
         directories: run directories. target: made if missing.
     """
     target, groups = Path(target), {}
     for directory in map(Path, directories):
-        config = read_run(directory).config
-        if config.steps:
+        config = configuration(directory)
+        if config and config.steps:
             groups.setdefault(f"{config.scale}-{config.steps}steps{ENDING}", []).append(directory)
     target.mkdir(parents=True, exist_ok=True)
     with tqdm(total=sum(map(len, groups.values())), unit="run", desc="packing") as bar:
@@ -96,6 +98,15 @@ def unpacked(path: Path) -> Path:
     except (tarfile.TarError, EOFError, OSError) as error:
         raise ValueError(f"expected an archive that `make publish` wrote. Got {path} ({error}).") from error
     return Path(_unpacked[-1].name)
+
+
+def configuration(directory: Path) -> RunConfig | None:
+    """The configuration of a run, or None where this library cannot read it, which is said."""
+    try:
+        return RunConfig.from_json(directory / "config.json")
+    except ValueError as error:
+        print(f"left out {directory}: {error}", file=sys.stderr)
+        return None
 
 
 def _extract(path, directory):

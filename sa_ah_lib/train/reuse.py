@@ -3,15 +3,18 @@
 A run's id says how problems are drawn, not from which files. Their hash in ``environment.json`` says that.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from sa_ah_lib.config import RunConfig
 from sa_ah_lib.train import data, runlog
+from sa_ah_lib.train.run import Run
 
 ANSWERING = ("device", "packages", "model")
 """Keys of environment.json on which a greedy answer may hang: rounding differs from card to card."""
+DRAWING = ("dataset", "data_seed", "warm_start", "train_examples", "eval_examples")
+"""Fields that decide which problems a run sees, of those that there are."""
 
 
 class OtherDataError(ValueError):
@@ -46,6 +49,22 @@ def check_same_data(directory: str | Path, config: RunConfig, data_dir: str | Pa
             f"own data in DATA to read it, or train on the new data under another RUNS, or delete {directory}."
         )
     print(f"finished before, read from its logs: {directory}")
+
+
+def check_pairs(runs: Iterable[Run], data_dir: str | Path | None = None) -> None:
+    """See that finished runs, which new ones are to be paired with, saw the problems that those will see.
+
+    Raises:
+        OtherDataError: one did not; names both and says what to do. ValueError, OSError: see ``data.load``.
+    """
+    drawn = {tuple(getattr(run.config, name) for name in DRAWING): run for run in runs}
+    for run in drawn.values():
+        record, today = run.environment.get("data", {}), data.load(run.config, data_dir).record
+        if record.get("sha256", today["sha256"]) != today["sha256"]:
+            raise OtherDataError(
+                f"runs of a pair must be made on the same problems. {run.config.run_id} has {named(record)}; a new run "
+                f"would have {named(today)}. Name another directory in LOGS, and what is missing is trained anew."
+            )
 
 
 def step_0(directory: str | Path, here: Mapping[str, Any]) -> list[dict] | None:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from sa_ah_lib.config import RunConfig
 from sa_ah_lib.rewards import answers_match, extract_answer, gold_answer
-from sa_ah_lib.train import data, reuse, runlog
+from sa_ah_lib.train import data, disk, reuse, runlog
 from sa_ah_lib.train.data import Problem
 from sa_ah_lib.train.evaluation import generating, length_batches, rollouts
 from sa_ah_lib.train.prompts import encode_prompts
@@ -52,6 +52,12 @@ def evaluate_sampled(
             problems. ``reuse.OtherDataError``: today's problems are not the run's.
     """
     directory = Path(directory)
+    # Two at once would each write every line; the second finds the first one's.
+    with disk.alone(directory.parent, f"{directory.name}.samples"):
+        return _evaluated(directory, samples, problems, data_dir, progress)
+
+
+def _evaluated(directory, samples, problems, data_dir, progress):
     run = runlog.read_run(directory)
     adapter = _adapter(run)
     reuse.check_same_data(directory, run.config, data_dir)

@@ -43,8 +43,8 @@ def micro_batch_sums(
     """What one micro-batch adds to the sums of a step.
 
     Args:
-        rollouts: ``mask``, normalised ``entropy`` and ``weights`` (B, T); ``advantages``, ``rewards`` and ``groups``
-            (B,).
+        rollouts: ``mask``, normalised ``entropy`` and ``weights`` (B, T); ``advantages``, ``rewards`` (NaN where no
+            function scored) and ``groups`` (B,).
         alpha, scope: of Eq. 5, for the weight that it would give and for the tokens it would discount.
         reward_threshold: points; groups whose standard deviation is below it count as silenced.
 
@@ -53,8 +53,10 @@ def micro_batch_sums(
     """
     mask = rollouts["mask"].float()  # (B, T)
     negative = rollouts["advantages"] < 0  # (B,)
-    _, group = rollouts["groups"].unique(return_inverse=True)
-    by_group = [rollouts["rewards"][group == g] for g in range(int(group.max()) + 1)]
+    known, rewards = ~rollouts["rewards"].isnan(), rollouts["rewards"]
+    groups = rollouts["groups"][known].unique()
+    # Where no rollout was scored, one group without a spread stands for all.
+    by_group = [rewards[known & (rollouts["groups"] == g)] for g in groups] or [torch.zeros_like(rewards[:1])]
     spread = torch.stack([r.std() if len(r) > 1 else torch.zeros_like(r[0]) for r in by_group])  # (groups,)
     means = torch.stack([r.mean() for r in by_group]).double()  # (groups,)
     weighted, negative_mask = rollouts["weights"] * mask, mask * negative[:, None]  # (B, T)

@@ -1,6 +1,7 @@
 """A rule file before any training: what is wrong with it is said in one line, and every good rule passes."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from sa_ah_lib.config import preset
 from sa_ah_lib.enter import __main__ as command
 from sa_ah_lib.enter import nearest, replay, rule_check, rule_file, runs
 from sa_ah_lib.rules import RULES
+from sa_ah_lib.train import logged
 from sa_ah_lib.train.runlog import read_jsonl
 
 LOGS = Path(__file__).parents[2] / "figures" / "logs"
@@ -367,6 +369,37 @@ def test_a_rule_may_have_a_learning_rate_of_its_own(written, tmp_path, capsys, m
     assert "| Mine, 2 × step " in capsys.readouterr().out
     with pytest.raises(SystemExit):
         command.main([str(path), "--step", "0"])
+
+
+@pytest.mark.parametrize("option", ["--workers", "--pairs"])
+def test_no_workers_and_no_pairs_are_refused(written, capsys, option):
+    """No pairs printed an empty board as if every run were there."""
+    with pytest.raises(SystemExit):
+        command.main([str(written()), option, "0"])
+    assert f"{option} must be at least 1. Got 0" in capsys.readouterr().err
+
+
+def test_a_run_whose_process_was_ended_says_where_to_look(written, tmp_path, capsys, monkeypatch):
+    """Out of memory, a worker ended in a BrokenProcessPool that named no file."""
+    monkeypatch.setattr(runs, "_one", killed)
+    home = tmp_path / "mine"
+    config = preset("micro-sum", "grpo", steps=30)
+    with pytest.raises(runs.RunFailedError, match="perhaps for want of memory.*output.log.*--workers 1"):
+        runs.train([(config, home)])
+
+
+def killed(*_):
+    os._exit(9)
+
+
+def test_runs_of_another_rule_file_do_not_stop_the_check(tmp_path, capsys):
+    """A second rule entered with LOGS=runs met the first one's runs, and was called unknown itself."""
+    config = preset("micro-sum", "grpo", steps=30, eval_examples=40)
+    run = write_run(tmp_path, config)
+    values = json.loads((run.directory / "config.json").read_text())
+    (run.directory / "config.json").write_text(json.dumps({**values, "rule": "unknown"}))
+    (run.directory / "completions.jsonl").write_text("")
+    assert list(logged.of_micro_models(tmp_path)) == [] and "left out" in capsys.readouterr().err
 
 
 def shortened(config):

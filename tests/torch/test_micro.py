@@ -251,6 +251,9 @@ def test_the_command_builds_what_it_is_asked(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(command, "build", lambda *args: built.append(args) or numbers)
     command.main(["--scale", "micro-legs", "--out", str(tmp_path)])
     command.main(["--scale", "micro-sum", "--warm-start", "-1", "--out", str(tmp_path)])
+    for given in ("-2", "7"):
+        with pytest.raises(SystemExit):
+            command.main(["--scale", "micro-sum", "--warm-start", given, "--out", str(tmp_path)])
     legs = [("micro-legs", start, str(tmp_path)) for start in range(5)]
     assert built == [*legs, ("micro-sum", warm_start.DESIGN, str(tmp_path))]
     assert "greedy_pass_at_1" in capsys.readouterr().out

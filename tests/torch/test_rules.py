@@ -433,6 +433,9 @@ def test_a_signed_rule_may_be_negative(own_names):
         ("four_quadrants", {"successes": "top"}, "must be one of .*not_high.* Got 'top'"),
         ("hicra", {}, "hicra needs grams"),
         ("hicra", {"grams": 3}, "grams of rule 'hicra' must be a list. Got 3"),
+        ("hicra", {"grams": [5, 7]}, r"grams of rule 'hicra' must be lists of int, none of them empty. Got \(5, 7\)"),
+        ("hicra", {"grams": [["a"]]}, "must be lists of int"),
+        ("hicra", {"grams": [[3], []]}, "must be lists of int"),
     ],
 )
 def test_bad_parameters_are_refused(name, parameters, message):
@@ -535,3 +538,5 @@ def test_a_rule_s_own_strength_is_what_a_script_gets():
     known = rules.Rule(record, lambda batch, alpha, scope: batch.mask.float())
     assert known.strength(None, None, {}) == (2.0, "all") and known.strength(1.0, "negative", {}) == (1.0, "negative")
     assert rules.find("cumulative").strength(None, None, {}) == (0.5, "negative")
+    with pytest.raises(ValueError, match="alpha of rule 'position' must be given by themselves"):
+        rules.find("position").strength(None, None, {"alpha": 0.2})

@@ -360,6 +360,21 @@ def test_reward_threshold_silences_exactly_the_groups_below_it(build):
     assert (made._generate_and_score_completions(examples())["advantages"] != 0).all()
 
 
+def test_a_rollout_that_no_function_scores_earned_nothing_and_not_0(build):
+    """Three rewards that hardly differ and one None: taken for 0, it made the group's spread, and three advantages."""
+
+    def rewards(completions, **kwargs):
+        return [None if i % 4 == 3 else 1.0 + 0.05 * (i % 4 == 1) for i in range(len(completions))]
+
+    made = build(reward_funcs=[rewards], reward_threshold=0.15)
+    output = made._generate_and_score_completions(examples())
+    assert (output["advantages"] == 0).all()
+    assert output[REWARD_KEY].isnan().tolist() == [False, False, False, True] * 2
+    made.train()
+    row = next(row for row in made.state.log_history if "sa_ah/reward_group_std" in row)
+    assert row["sa_ah/reward_group_std"] == pytest.approx(statistics.stdev([1.0, 1.05, 1.0]), rel=1e-4)
+
+
 @pytest.mark.parametrize("level", [0.0, 6.9, 7.2])
 def test_a_spread_that_equals_the_threshold_is_not_below_it_at_any_level(build, level):
     """One of four that is better by 0.3: rounding silenced it or not, by how high the four stood."""

@@ -204,6 +204,17 @@ def test_a_rule_at_another_learning_rate_is_held_against_grpo_at_that_rate(runs)
     assert final.gain.value == pytest.approx((8 * 300 - line) / 8 / 500)
 
 
+def test_further_pairs_of_plain_grpo_do_not_lower_the_line(runs):
+    """With two more runs of plain GRPO the line to beat was plain GRPO, which the better one beats."""
+    more = runs_of("GRPO", [310, 320], [(2, 1), (2, 2)])
+    (row,) = (row for row in board.rows(runs + more, "micro-sum") if row.entry.label == "GTPO (entropy)")
+    assert row.line.second == "GRPO, 2 × step" and row.line.gain.count == 8
+    # GRPO divided otherwise is no step size, however good it is.
+    tokens = runs_of("GRPO, by tokens", plus([20] * 8))
+    (row,) = (row for row in board.rows(runs + tokens, "micro-sum") if row.entry.label == "GTPO (entropy)")
+    assert row.line.second == "GRPO, 2 × step"
+
+
 def test_without_grpo_in_that_setting_there_is_no_such_table(runs):
     assert own_setting.compared(board.rows(runs, "micro-sum")) == {}
     assert own_setting.table(board.rows([], "micro-sum"), "micro-sum") is None

@@ -65,6 +65,13 @@ def test_the_data_seed_alone_decides_the_draw(directory):
     assert [p.answer for p in data.load(small(), directory).train] != [str(i) for i in range(12)]
 
 
+def test_a_task_whose_answers_are_no_numbers_is_named():
+    """ "Correct that row of the answer column" is no advice for a generated problem."""
+    config = preset("micro-s", "grpo", dataset="word_sorting", train_examples=2, eval_examples=2)
+    with pytest.raises(ValueError, match="a task whose answers are numbers. Got 'word_sorting', which answers '"):
+        data.load(config)
+
+
 def test_gold_answers_are_plain_numbers(tmp_path):
     """A gold text with commas or working would make right answers wrong."""
     write_split(tmp_path, "train", [gsm8k_row("a", "1,234"), gsm8k_row("b", "-5"), gsm8k_row("c", "2.50")])

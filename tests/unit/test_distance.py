@@ -80,6 +80,15 @@ def test_grpo_at_one_learning_rate_is_no_line():
     assert moved(runs_of("GRPO", 200, 0.01) + runs_of("AH-GRPO", 250, 0.02)) == {}
 
 
+def test_further_pairs_of_plain_grpo_do_not_cost_the_line():
+    """Two more runs of GRPO at one rate, and the table of distances was empty."""
+    more = runs_of("GRPO", 200, 0.01, [(5, 1), (5, 2)])
+    found = moved(GRPO + more + runs_of("AH-GRPO", 250, 0.02, [*PAIRS, (5, 1), (5, 2)]))
+    assert found["AH-GRPO"].at_equal.gain.count == 10 and len(found["GRPO"].arm.runs) == 10
+    # A rate with less than half of the pairs is no point of the line.
+    assert moved(runs_of("GRPO", 200, 0.01) + runs_of("GRPO, 2 × step", 300, 0.04, PAIRS[:4])) == {}
+
+
 def test_pairs_that_grpo_was_not_run_on_are_left_out():
     few = GRPO + runs_of("AH-GRPO", 250, 0.02, [*PAIRS[:6], (0, 9)])
     assert moved(few)["AH-GRPO"].at_equal.gain.count == 6

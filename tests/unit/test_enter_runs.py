@@ -12,10 +12,9 @@ from made_runs import made_run
 from processes import gone, until
 
 from sa_ah_lib.config import preset
-from sa_ah_lib.enter import __main__ as command
 from sa_ah_lib.enter import runs
 from sa_ah_lib.train import data
-from sa_ah_lib.train.reuse import OtherDataError
+from sa_ah_lib.train.reuse import OtherDataError, check_pairs
 
 JOBS = 5
 
@@ -62,8 +61,7 @@ def test_runs_on_other_problems_are_refused_before_any_training():
     """Twenty minutes of training whose runs then make no pair."""
     run = made_run("grpo", 1, scale="micro-s", steps=3)
     run.environment["data"] = data.load(run.config).record
-    command._check_problems([run], "micro-s")
+    check_pairs([run])
     run.environment["data"] = {"source": "older problems", "sha256": "0" * 64}
     with pytest.raises(OtherDataError, match="same problems.*older problems.*000000000000.*LOGS"):
-        command._check_problems([run], "micro-s")
-    command._check_problems([run], "micro-sum")
+        check_pairs([run])

@@ -149,6 +149,28 @@ def test_the_notebooks_panels_are_readable_too(measured, monkeypatch):
         assert figure.get_size_inches()[0] == 6.9 and faults(figure, monkeypatch) == []
 
 
+@pytest.mark.parametrize(
+    ("trained", "label"),
+    [
+        (result("control-scalar", [0.5, 0.7], rewards=[1.0, 2.0, 1.5]), "One scalar, α = 0.5"),
+        (result("grpo", [0.5, 0.7], rewards=[1.0, 2.0, 1.5], rule="gtpo"), "GTPO (entropy)"),
+        (result("ah-grpo", [0.5, 0.7], rewards=[1.0, 2.0, 1.5], alpha=4.0), "AH-GRPO, α = 4"),
+        (result("ah-grpo", [0.5, 0.7], rewards=[1.0, 2.0, 1.5], rule="position"), "AH-GRPO, Position decay, α = 0.5"),
+    ],
+)
+def test_the_run_just_trained_is_in_the_picture_whatever_it_is(trained, label):
+    """Notebooks 02 to 04 ended in "expected an evaluated checkpoint" after the training of a control."""
+    both = [result("ah-grpo", [0.5, 0.6], rewards=[1.0, 2.0, 1.5]), trained]
+    for runs, count in (([trained], 1), (both, 2)):
+        figure = figures.overview(family(*runs), trained=trained)
+        named = legend(figure.axes[0])
+        assert label in named and len(named) == count + 1, named
+        plt.close(figure)
+    figure = figures.overview(family(both[0]), trained=both[0])
+    assert len(legend(figure.axes[0])) == 2
+    plt.close(figure)
+
+
 @pytest.mark.parametrize("tokens", [10, 21, 44, 120])
 @pytest.mark.parametrize("width", sorted(style.WIDTHS))
 def test_the_schematic_of_long_rollouts_is_readable(tokens, width, monkeypatch):

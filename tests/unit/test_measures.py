@@ -91,6 +91,9 @@ def test_pass_at_16_needs_sixteen_samples_of_every_problem():
     assert METRICS["pass_at_16"].by_problem(run).tolist() == [0, 1, 1, 0]
     run.samples.pop()
     assert METRICS["pass_at_16"].read(run) is None
+    twice = made_run(samples=[0, 16, 1, 0])
+    twice.samples.append(dict(twice.samples[1]))
+    assert METRICS["pass_at_16"].read(twice) is None, "two processes wrote it"
     few = made_run(samples=[1, 2])
     few.samples[0]["n"] = 15
     assert METRICS["pass_at_16"].read(few) is None and METRICS["pass_at_16"].read(made_run()) is None

@@ -85,6 +85,17 @@ def test_the_command_finds_finished_runs_and_no_adapters(runs, tmp_path, capsys)
         publish.main([str(tmp_path / "nowhere"), "--out", str(tmp_path / "packed")])
 
 
+def test_a_run_of_an_own_rule_does_not_stop_the_others(runs, tmp_path, capsys):
+    """`make enter` leaves runs of a rule that only its file knows; beside one, nothing was packed."""
+    own = shutil.copytree(runs[0].directory, tmp_path / "runs" / "enter" / "mine")
+    config = json.loads((own / "config.json").read_text())
+    write_json(own / "config.json", {**config, "rule": "mine"})
+    publish.main([str(tmp_path / "runs"), "--out", str(tmp_path / "packed")])
+    said = capsys.readouterr()
+    assert "rule must be one of" in said.err and str(own) in said.err
+    assert len(loading.load(tmp_path / "packed").results) == 4
+
+
 def test_a_file_that_is_no_archive_costs_nothing_but_a_message(runs, tmp_path):
     """A half-downloaded archive, or the pointer of a large-file store, in place of logs."""
     (tmp_path / "runs" / "torn.tar.xz").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")

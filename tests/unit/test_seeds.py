@@ -650,6 +650,21 @@ def test_every_setting_has_its_verdict_in_the_answer():
     assert "settings" not in text_of(grpo=CORRECT, sa_ah_grpo=CORRECT)
 
 
+def test_a_setting_that_grpo_was_not_run_in_is_not_called_its_own():
+    """A temperature changes GRPO, too: the one comparison is of both changes."""
+    runs = family("grpo", CORRECT) + family("sa-ah-grpo", CORRECT) + family("sa-ah-grpo", CORRECT, temperature=0.7)
+    text = told(comparison.arms(runs))
+    assert "each against GRPO in the nearest setting that GRPO was run in" in text and "in its own" not in text
+
+
+def test_a_control_of_another_setting_is_none():
+    """A position decay at four times the step says nothing of SA-AH-GRPO at one."""
+    runs = family("grpo", CORRECT) + family("sa-ah-grpo", plus(CORRECT, STEADY))
+    faster = preset("micro-s", "control-position").learning_rate * 4
+    text = told(comparison.arms(runs + family("control-position", CORRECT, learning_rate=faster)))
+    assert "No control of SA-AH-GRPO was run" in text
+
+
 def test_without_its_two_sides_there_is_no_answer():
     assert told(arms_of(ah_grpo=CORRECT)).endswith("without runs of GRPO and SA-AH-GRPO.")
     assert told(arms_of(grpo=CORRECT)).endswith("without runs of SA-AH-GRPO.")

@@ -179,6 +179,7 @@ def test_an_adapter_with_a_dead_or_broken_matrix_is_not_exported(run):
         (["merged"], "", r"any of \('adapter', 'merged_16bit', 'gguf'\). Got \['merged'\]"),
         ("adapter", "", "must be a list"),
         (["adapter"], "not a hub id", "[Rr]epo id must"),
+        ([], "name/model", "EXPORT must name what PUSH_TO uploads"),
     ],
 )
 def test_what_cannot_be_done_is_said_before_loading(run, monkeypatch, asked, push_to, message):
