@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 WEIGHTS = Path(__file__).parents[1] / "micro" / "weights"
-WARM_STARTS = {"micro-s": 1, "micro-l": 1, "micro-sum": 5, "micro-legs": 5}
+WARM_STARTS = {"micro-s": 1, "micro-l": 1, "micro-sum": 5, "micro-legs": 6}
 """Published warm starts of each micro model: the same recipe with other seeds, problems and habits."""
 
 

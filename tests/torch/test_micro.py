@@ -254,6 +254,6 @@ def test_the_command_builds_what_it_is_asked(tmp_path, monkeypatch, capsys):
     for given in ("-2", "7"):
         with pytest.raises(SystemExit):
             command.main(["--scale", "micro-sum", "--warm-start", given, "--out", str(tmp_path)])
-    legs = [("micro-legs", start, str(tmp_path)) for start in range(5)]
+    legs = [("micro-legs", start, str(tmp_path)) for start in range(len(warm_start.RECIPES["micro-legs"].seeds))]
     assert built == [*legs, ("micro-sum", warm_start.DESIGN, str(tmp_path))]
     assert "greedy_pass_at_1" in capsys.readouterr().out
