@@ -57,7 +57,7 @@ def picture(boards: dict[str, list[board.Row]], width: str = "single") -> Figure
             f"bars: 95% intervals; ticks: pairs; grey: margin; {forest.DECIDED}; rules that were not run are left out"
         )
         told = [_told(rows) for rows in boards.values() if any(row.against for row in rows)]
-        against = "Token-weight rules against GRPO at the scale's learning rate; 2 ×, 4 ×: at a larger one themselves"
+        against = "Token-weight rules against GRPO at the scale's learning rate; rows with × step have a larger one"
         return caption(figure, f"{against}. {'; '.join(told)}; {bars}")
 
 

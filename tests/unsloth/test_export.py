@@ -197,7 +197,10 @@ def test_a_dtype_that_is_no_16_bit_one_is_refused(run, monkeypatch):
 def test_no_formats_load_nothing_and_push_nothing(run, monkeypatch, hub):
     """The notebooks' default must cost nothing, and must never upload."""
     monkeypatch.setattr(models, "load", no_loading)
-    assert formats.export(run, [], "name/model") == {} and hub == []
+    assert formats.export(run, []) == {} and hub == []
+    with pytest.raises(ValueError, match="EXPORT must name what PUSH_TO uploads"):
+        formats.export(run, [], "name/model")
+    assert hub == []
 
 
 def test_a_run_without_adapter_is_refused(run, monkeypatch):
