@@ -198,6 +198,8 @@ def _range(allowed):
         return "any"
     if isinstance(allowed[0], str):
         return ", ".join(allowed)
+    if isinstance(allowed[0], type):
+        return f"lists of {allowed[0].__name__}"
     return f"{_value(allowed[0])} to {_value(allowed[1])}".replace("inf", "infinity").replace("1e-12", "above 0")
 
 
