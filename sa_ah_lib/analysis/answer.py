@@ -42,8 +42,8 @@ def _about(arm, compared):
     own = arm.config.method, arm.config.rule
     settings = [other for other in compared.arms if (other.config.method, other.config.rule) == own]
     controls = _controls_of(arm, compared.arms)
-    for metric, against in told.items() if len(settings) > 1 else ():
-        sentences.append(_over_settings([against[other.label] for other in settings], metric, _own(settings, compared)))
+    for metric in told if len(settings) > 1 else ():
+        sentences.append(_over_settings(settings, metric, compared))
     if not controls:
         return [*sentences, f"No control of {arm.label} was run, so nothing is said about why."]
     beside = {metric: compare_all([(arm, control) for control in controls], metric) for metric in told}
@@ -115,13 +115,11 @@ def _p_text(comparison):
     return f" (sign-flip p = {comparison.p_value:.3g}, {comparison.adjusted_p:.3g} after Holm)"
 
 
-def _own(settings, compared):
-    """Whether each arm's reference is GRPO in that arm's own setting, and not only in the nearest."""
-    arms, against = {arm.label: arm for arm in compared.arms}, compared.against[TOLD[0]]
-    return not any(setting_apart(arm.config, arms[against[arm.label].second].config) for arm in settings)
-
-
-def _over_settings(found, metric, own):
+def _over_settings(settings, metric, compared):
+    found = [compared.against[metric][arm.label] for arm in settings]
+    by_label = {arm.label: arm for arm in compared.arms}
+    references = [by_label[comparison.second] for comparison in found]
+    own = not any(setting_apart(arm.config, other.config) for arm, other in zip(settings, references, strict=True))
     place = "its own" if own else "the nearest setting that GRPO was run in"
     return (
         f"Over {len(found)} settings of it, each against GRPO in {place}, {METRICS[metric].label} is "

@@ -229,8 +229,8 @@ def _notes(found, scale):
     if best:
         notes.append(
             f"The line to beat is {best}: of GRPO at its learning rates, on the pairs that all share, the one with the "
-            "highest Pass@1. A rule was "
-            "not run at that learning rate unless its row says so; figures/distance compares rules with GRPO as far."
+            "highest Pass@1. A rule was not run at that learning rate unless its row says so; figures/distance "
+            "compares rules with GRPO as far."
         )
     left += "; One scalar, AH: a group's weights are divided by their sum, so it is GRPO"
     return (*notes, f"Without a row: {left}.")
