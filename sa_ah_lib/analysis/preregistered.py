@@ -24,6 +24,8 @@ ARMS = {
     "GRPO, four times the step": _ROWS["GRPO, 4 × step"],
     "AH, position": _ROWS["Position decay, AH"],
     "SA, twice the step": _ROWS["SA-AH-GRPO, 2 × step"],
+    "SA, top-entropy mask": _ROWS["Top-entropy mask, SA"],
+    "mirror": _ROWS["Mirror (successes)"],
 }
 """{name on the page: its row of the board}."""
 BEFORE = "before training"
@@ -52,6 +54,12 @@ STEP_SIZES = (
     ("AH", "AH, position", "what entropy adds to discounting later tokens of all rollouts"),
 )
 """The second question on the micro tasks, in the same form."""
+SECOND_TASK = (
+    ("SA, top-entropy mask", "GRPO", "whether the mask that was better on micro-legs is better here"),
+    ("SA, top-entropy mask", "SA", "what the mask adds to the paper's rule"),
+    ("mirror", "GRPO", "whether discounting successes, worse on micro-legs, is worse here"),
+)
+"""What was found on one micro task, asked on the other."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +104,7 @@ DESIGNS = {
     "smollm2-seeds": MORE_SEEDS,
     "micro-legs-steps": _micro("micro-legs", STEP_SIZES),
     "micro-sum-steps": _micro("micro-sum", STEP_SIZES),
+    "micro-sum-mask": _micro("micro-sum", SECOND_TASK),
 }
 """{name: what is compared together}; Holm's correction is for the comparisons of one design and endpoint."""
 SCALES = tuple(dict.fromkeys(design.scale for design in DESIGNS.values()))

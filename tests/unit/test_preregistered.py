@@ -16,6 +16,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "preregistration.md").read_text()
 CORRECT = {
     "GRPO": 300, "AH": 340, "SA": 301, "SA, position": 300, "SA, one scalar": 299, "GRPO, twice the step": 340,
     "GRPO, four times the step": 320, "AH, position": 340, "SA, twice the step": 341,
+    "SA, top-entropy mask": 330, "mirror": 270,
 }  # fmt: skip
 NOISE = (0, 3, -3, 2, -1, 1, -2)
 
@@ -134,6 +135,21 @@ def test_the_second_question_has_its_own_arms_and_its_own_correction():
     assert min(c.adjusted_p for c in found) == pytest.approx(3 * min(c.p_value for c in found))
     for first, second, asked in preregistered.STEP_SIZES:
         assert f"`{first}` against `{second}`: {asked}" in PAGE
+
+
+def test_the_findings_of_one_task_are_asked_on_the_other():
+    configs = preregistered.configurations("micro-sum-mask")
+    own = preset("micro-sum", "grpo")
+    assert len(set(configs)) == 40 and {c.steps for c in configs} == {60}
+    assert {c.learning_rate for c in configs} == {own.learning_rate}
+    new = [c for c in configs if c not in preregistered.configurations("micro-sum")]
+    section = " ".join(re.search(r"## The mask and the mirror on the other task\n(.*?)\n## ", PAGE, re.S)[1].split())
+    assert len(new) == 20 and "before any of these 20 runs" in section
+    assert {c.method for c in new} == {"control-top-entropy", "control-mirror"} and {c.alpha for c in new} == {0.5}
+    found = preregistered.compared(runs_of("micro-sum-mask"), "micro-sum-mask")["pass_at_1"]
+    assert [seeds.outcome(one) for one in found] == ["better", "better", "worse"]
+    for first, second, asked in preregistered.SECOND_TASK:
+        assert f"`{first}` against `{second}`: {asked}" in section
 
 
 def test_holm_s_correction_is_for_the_six_comparisons_of_an_endpoint():
