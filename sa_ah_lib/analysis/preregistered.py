@@ -48,6 +48,12 @@ TAUGHT = (
     AH_GRPO,
 )
 """On the pre-trained model, over seeds enough to decide."""
+TAUGHT_FASTER = (
+    ("GRPO, twice the step", BEFORE, "what training at twice the step adds"),
+    ("GRPO, twice the step", "GRPO", "what the larger step adds"),
+    COMPARISONS[-1],
+)
+"""On the pre-trained model, over the seeds of ``TAUGHT``."""
 STEP_SIZES = (
     ("SA, twice the step", "GRPO, twice the step", "the paper's claim at a larger step"),
     ("GRPO, four times the step", "GRPO, twice the step", "whether twice the step is still too small"),
@@ -90,6 +96,7 @@ def _micro(scale, comparisons):
 
 
 MORE_SEEDS = Design("smollm2", ("GRPO", "AH"), (0,), range(6, 14), TAUGHT)
+FASTER = Design("smollm2", ("GRPO", "AH", "GRPO, twice the step"), (0,), MORE_SEEDS.seeds, TAUGHT_FASTER)
 PRE_TRAINED = Design(
     "smollm2",
     ("GRPO", "AH", "SA", "SA, position"),
@@ -102,6 +109,7 @@ DESIGNS = {
     "micro-sum": _micro("micro-sum", COMPARISONS),
     "smollm2": PRE_TRAINED,
     "smollm2-seeds": MORE_SEEDS,
+    "smollm2-steps": FASTER,
     "micro-legs-steps": _micro("micro-legs", STEP_SIZES),
     "micro-sum-steps": _micro("micro-sum", STEP_SIZES),
     "micro-sum-mask": _micro("micro-sum", SECOND_TASK),

@@ -79,6 +79,20 @@ def test_the_other_seeds_of_the_pre_trained_model_are_new_ones_of_the_same_runs(
     assert [seeds.outcome(one) for one in found] == ["better"] * 3 and {one.gain.count for one in found} == {8}
 
 
+def test_a_larger_step_of_the_pre_trained_model_is_over_the_same_seeds():
+    configs = preregistered.configurations("smollm2-steps")
+    own = preset("smollm2", "grpo").learning_rate
+    new = [c for c in configs if c not in preregistered.configurations("smollm2-seeds")]
+    assert len(configs) == 24 and {c.seed for c in new} == set(range(6, 14)) and len(new) == 8
+    assert {c.method for c in new} == {"grpo"} and {c.learning_rate for c in new} == {2 * own} == {1e-3}
+    section = " ".join(re.search(r"## A pre-trained model, a larger step\n(.*?)\n## ", PAGE, re.S)[1].split())
+    assert "`learning_rate` 1e-3" in section and "seeds 6 to 13, so 8 runs" in section
+    for first, second, asked in preregistered.TAUGHT_FASTER:
+        assert f"`{first}` against `{second}`: {asked}" in section
+    found = preregistered.compared(runs_of("smollm2-steps"), "smollm2-steps")["pass_at_1"]
+    assert [seeds.outcome(one) for one in found][:2] == ["better", "better"] and found[2].gain.count == 8
+
+
 def test_training_is_compared_with_the_same_runs_before_it():
     """Their first evaluations have 100 right of 500, their last about 300, and between them the curve is a line."""
     found = preregistered.compared(runs_of("smollm2"), "smollm2")
