@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from sa_ah_lib import rules
+from sa_ah_lib import rulebook, rules
 from sa_ah_lib.upstream.decoding import check_padding
 from sa_ah_lib.upstream.diagnostics import StepSums
 from sa_ah_lib.upstream.entrance import OwnPass, on_loss_columns
@@ -31,7 +31,6 @@ from sa_ah_lib.upstream.hooks import (
 )
 from sa_ah_lib.upstream.versions import remedy
 from sa_ah_lib.weighting import (
-    DENOMINATORS,
     check_name,
     check_reward_threshold,
     check_top_k,
@@ -104,7 +103,7 @@ class TokenWeighted(PrivateHooks):
         check_reward_threshold(reward_threshold)
         self._rule = rules.find(rule)
         self.denominator, self.reward_threshold = denominator or self._rule.record.denominator, reward_threshold
-        check_name("denominator", self.denominator, DENOMINATORS)
+        check_name("denominator", self.denominator, rulebook.DENOMINATORS)
         self.rule, self.rule_parameters = self._rule.record.name, dict(rule_parameters or {})
         self.alpha, self.scope = self._rule.strength(alpha, scope, self.rule_parameters)
         forget_reference(kwargs.get("model", args[0] if args else None))

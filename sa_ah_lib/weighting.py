@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+# As in rulebook, which this file does not import: torch is all that it needs.
 SCOPES = ("none", "all", "negative", "positive")
 DENOMINATORS = ("group", "batch", "sequence", "tokens")
 

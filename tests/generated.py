@@ -10,7 +10,7 @@ import sys
 from itertools import product
 from pathlib import Path
 
-from sa_ah_lib.weighting import DENOMINATORS, SCOPES
+from sa_ah_lib.rulebook import DENOMINATORS, SCOPES
 
 ALPHA, TOP_K = 0.7, 5
 LAYOUTS = {"packed": {}, "padded": {"UNSLOTH_GRPO_SEQ_PACKING": "0"}, "chunks": {"UNSLOTH_GRPO_SEQ_PACKING": "0"}}

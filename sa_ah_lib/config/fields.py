@@ -82,9 +82,7 @@ def own_parameters(rule: str, given: Any) -> tuple[tuple[str, Any], ...]:
     except (TypeError, ValueError):
         raise ValueError(f"rule_parameters must be a dictionary of numbers by name. Got {given!r}.") from None
     record = rulebook.get(rule)
-    for name in {"alpha", "scope"} & given.keys() if record.takes_scope else ():
-        raise ValueError(f"{name} of rule {rule!r} is a field of its own. Got it in rule_parameters; set {name}.")
-    resolved = record.resolve(given)
+    resolved = record.resolve(record.apart(given))
     return tuple(sorted((name, value) for name, value in resolved.items() if value != record.defaults[name]))
 
 

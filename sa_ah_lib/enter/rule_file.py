@@ -9,7 +9,6 @@ from pathlib import Path
 from sa_ah_lib import rulebook
 from sa_ah_lib.analysis import board
 from sa_ah_lib.rules import RULES, Rule
-from sa_ah_lib.weighting import DENOMINATORS
 
 _LOADED: dict[str, Path] = {}
 
@@ -86,8 +85,10 @@ def _check_record(path, rule):
         raise RuleFileError(f"{path.name} must give its rule a label of its own. Got {record.label!r}, a row's.")
     if record.takes_scope and "alpha" not in record.defaults:
         raise RuleFileError(f"a rule with a scope must have an alpha. {path.name} names {sorted(record.defaults)}.")
-    if record.denominator not in DENOMINATORS:
-        raise RuleFileError(f"denominator in {path.name} must be one of {DENOMINATORS}. Got {record.denominator!r}.")
+    if record.denominator not in rulebook.DENOMINATORS:
+        raise RuleFileError(
+            f"denominator in {path.name} must be one of {rulebook.DENOMINATORS}. Got {record.denominator!r}."
+        )
     for name, value in record.defaults.items():
         if not isinstance(value, (float, str, tuple)):
             raise RuleFileError(

@@ -31,7 +31,7 @@ def per_token(batch: RolloutBatch, weights: torch.Tensor, denominator: str) -> d
 
     Args:
         batch: whole groups, all that one loss is computed on; weights: (B, T), at least 0, what a rule returns for it.
-        denominator: what the rule's own loss is divided by, one of ``weighting.DENOMINATORS``.
+        denominator: what the rule's own loss is divided by, one of ``rulebook.DENOMINATORS``.
 
     Returns:
         ``advantages`` (B, T) float32, 0 on padding; ``response_mask`` (B, T) int64; ``groups`` (B,) int64; and

@@ -14,7 +14,6 @@ from sa_ah_lib.analysis.compared import Compared, against_reference, evidence
 from sa_ah_lib.analysis.comparison import by_family, caption
 from sa_ah_lib.analysis.extraction import extraction
 from sa_ah_lib.analysis.table import DASH
-from sa_ah_lib.config import METHOD_LABELS
 from sa_ah_lib.report import paper_tables
 from sa_ah_lib.upstream.metrics import METRICS
 
@@ -113,12 +112,20 @@ def learnt(found: loading.Found) -> str:
     """What each preregistered run of the pre-trained model began and ended with: answers, and how long they are."""
     designs = [name for name, design in preregistered.DESIGNS.items() if design.scale == "smollm2"]
     whole = [name for name in designs if not preregistered.missing(found.results, name)]
-    rows = []
-    for run in (run for design in whole for run in preregistered.runs_of(design, found.results)):
+    # By configuration: two designs may ask for one run.
+    labels = {
+        config: preregistered.ARMS[arm].label
+        for name in whole
+        for arm in preregistered.DESIGNS[name].arms
+        for config in preregistered.DESIGNS[name].of(arm)
+    }
+    runs, rows = {run.config: run for run in found.results}, []
+    for config, label in labels.items():
+        run = runs[config]
         ends = [[row for row in run.eval if row["step"] == step] for step in (0, run.last)]
         means = [[_mean(end, key) for end in ends] for key in ("correct", "truncated", "tokens")]
         right, cut, long = (f"{before:.3g} to {after:.3g}" for before, after in means)
-        rows.append([METHOD_LABELS[run.config.method], run.config.seed, right, cut, long])
+        rows.append([label, config.seed, right, cut, long])
     if not rows:
         return "The runs are not finished."
     return _markdown(["arm", "seed", "Pass@1", "share cut at the limit", "mean tokens"], rows)

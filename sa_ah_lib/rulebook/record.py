@@ -80,6 +80,20 @@ class Record:
             raise ValueError(f"rule {self.name!r} has the parameters {sorted(self.defaults)}. Got {unknown}.")
         return {**self.defaults, **{name: self._checked(name, value) for name, value in parameters.items()}}
 
+    def apart(self, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+        """``parameters`` as given, of a rule whose alpha and scope, if it has them, are given beside them.
+
+        Raises:
+            ValueError: they are among ``parameters``.
+        """
+        named = sorted({"alpha", "scope"} & parameters.keys()) if self.takes_scope else []
+        if named:
+            raise ValueError(
+                f"{' and '.join(named)} of rule {self.name!r} must be given beside rule_parameters, by name. "
+                f"Got rule_parameters={dict(parameters)}."
+            )
+        return parameters
+
     def _checked(self, name, value):
         value, allowed = _like(self, name, self.defaults[name], value), self.ranges.get(name)
         if isinstance(value, float) and allowed and not allowed[0] <= value <= allowed[1]:

@@ -54,13 +54,8 @@ class Rule:
         """
         if self.record.takes_scope:
             named = {"alpha": alpha, "scope": scope}
-            if both := sorted(named.keys() & parameters.keys()):
-                raise ValueError(
-                    f"{' and '.join(both)} of rule {self.record.name!r} must be given by themselves. Got them in "
-                    "rule_parameters."
-                )
             given = {name: value for name, value in named.items() if value is not None}
-            resolved = self.record.resolve({**given, **parameters})
+            resolved = self.record.resolve({**given, **self.record.apart(parameters)})
             return resolved["alpha"], resolved["scope"]
         if alpha or scope not in (None, "none"):
             raise ValueError(

@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from sa_ah_lib.config import RunConfig
 from sa_ah_lib.rules import RolloutBatch
 from sa_ah_lib.train import publish
-from sa_ah_lib.train.runlog import below, read_jsonl
+from sa_ah_lib.train.runlog import below, configuration, read_jsonl
 from sa_ah_lib.train.shipped import WARM_STARTS, shipped_path
 
 
@@ -69,7 +69,7 @@ def of_micro_models(logs: str | Path, scale: str = "") -> Iterator[Group]:
     """
     places = (Path(logs), *map(publish.unpacked, below(logs, f"*{publish.ENDING}")))
     for path in (path for place in places for path in below(place, "completions.jsonl")):
-        config = publish.configuration(path.parent)
+        config = configuration(path.parent)
         if config and config.model in WARM_STARTS and scale in ("", config.scale):
             model = shipped_path(config.model, config.warm_start) / "config.json"
             vocabulary = json.loads(model.read_text(encoding="utf-8"))["vocab_size"]

@@ -9,7 +9,6 @@ import functools
 import io
 import json
 import shutil
-import sys
 import tarfile
 import tempfile
 from collections.abc import Iterable
@@ -17,8 +16,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from sa_ah_lib.config import RunConfig
-from sa_ah_lib.train.runlog import below, is_finished, read_run
+from sa_ah_lib.train.runlog import below, configuration, is_finished, read_run
 
 ENDING = ".tar.xz"
 LIMIT = 40
@@ -98,15 +96,6 @@ def unpacked(path: Path) -> Path:
     except (tarfile.TarError, EOFError, OSError) as error:
         raise ValueError(f"expected an archive that `make publish` wrote. Got {path} ({error}).") from error
     return Path(_unpacked[-1].name)
-
-
-def configuration(directory: Path) -> RunConfig | None:
-    """The configuration of a run, or None where this library cannot read it, which is said."""
-    try:
-        return RunConfig.from_json(directory / "config.json")
-    except ValueError as error:
-        print(f"left out {directory}: {error}", file=sys.stderr)
-        return None
 
 
 def _extract(path, directory):

@@ -13,6 +13,7 @@ import math
 import os
 import platform
 import subprocess
+import sys
 import warnings
 from collections.abc import Mapping
 from importlib import metadata
@@ -84,6 +85,15 @@ def read_run(directory: str | Path) -> Run:
         directory, config, read_environment(directory), is_finished(directory),
         **{name: read_jsonl(directory / f"{name}.jsonl") for name in logs},
     )  # fmt: skip
+
+
+def configuration(directory: str | Path) -> RunConfig | None:
+    """The configuration of a run, or None where this library cannot read it, which is said."""
+    try:
+        return RunConfig.from_json(Path(directory) / "config.json")
+    except ValueError as error:
+        print(f"left out {directory}: {error}", file=sys.stderr)
+        return None
 
 
 def below(directory: str | Path, *patterns: str) -> list[Path]:

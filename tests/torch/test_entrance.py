@@ -11,10 +11,10 @@ import trl
 from rules_by_loops import LOOPS
 from trl.trainer.grpo_trainer import GRPOTrainer
 
+from sa_ah_lib.rulebook import DENOMINATORS, SCOPES
 from sa_ah_lib.trainer import sa_ah_trainer_class
 from sa_ah_lib.upstream import settings
 from sa_ah_lib.upstream.entrance import on_loss_columns
-from sa_ah_lib.weighting import DENOMINATORS, SCOPES
 
 pytestmark = [
     pytest.mark.usefixtures("plain_head"),

@@ -15,9 +15,9 @@ from safetensors import safe_open
 
 from sa_ah_lib.export import per_token as command
 from sa_ah_lib.export.per_token import per_token
+from sa_ah_lib.rulebook import DENOMINATORS
 from sa_ah_lib.rules import RULES, RolloutBatch
 from sa_ah_lib.train.runlog import read_jsonl
-from sa_ah_lib.weighting import DENOMINATORS
 
 RUN = next((Path(__file__).parents[2] / "figures" / "logs").glob("micro-s-sa-ah-grpo-a0.5-seed123-180steps-*"))
 BETA, EPSILON = 0.04, 0.2

@@ -355,10 +355,15 @@ def test_every_record_has_a_function_of_its_parameters_and_no_other():
         assert list(inspect.signature(entry.weigh).parameters)[1:] == list(rulebook.get(name).defaults)
 
 
+def test_weighting_names_the_scopes_and_divisors_of_the_rulebook():
+    """They are written twice, so that `weighting` needs nothing but torch."""
+    assert (weighting.SCOPES, weighting.DENOMINATORS) == (rulebook.SCOPES, rulebook.DENOMINATORS)
+
+
 @pytest.mark.parametrize("record", rulebook.RECORDS.values(), ids=lambda record: record.name)
 def test_a_record_says_what_a_card_needs(record):
     assert record.label and record.equation and record.checked or record.source == "this project"
-    assert record.denominator in weighting.DENOMINATORS and set(record.inputs) <= rulebook.INPUTS.keys()
+    assert record.denominator in rulebook.DENOMINATORS and set(record.inputs) <= rulebook.INPUTS.keys()
     assert record.neutral is not None or "makes it GRPO" in record.limits
     for facts in (record.ranges, record.neutral or {}):
         assert facts.keys() <= record.defaults.keys()
@@ -538,5 +543,5 @@ def test_a_rule_s_own_strength_is_what_a_script_gets():
     known = rules.Rule(record, lambda batch, alpha, scope: batch.mask.float())
     assert known.strength(None, None, {}) == (2.0, "all") and known.strength(1.0, "negative", {}) == (1.0, "negative")
     assert rules.find("cumulative").strength(None, None, {}) == (0.5, "negative")
-    with pytest.raises(ValueError, match="alpha of rule 'position' must be given by themselves"):
+    with pytest.raises(ValueError, match="alpha of rule 'position' must be given beside rule_parameters"):
         rules.find("position").strength(None, None, {"alpha": 0.2})

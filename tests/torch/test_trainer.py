@@ -13,6 +13,7 @@ import torch  # noqa: E402
 import trl.trainer.utils  # noqa: E402
 from trl.trainer.grpo_trainer import GRPOTrainer  # noqa: E402
 
+from sa_ah_lib.rulebook import DENOMINATORS, SCOPES  # noqa: E402
 from sa_ah_lib.trainer import GROUP_KEY, REWARD_KEY, sa_ah_trainer_class  # noqa: E402
 from sa_ah_lib.upstream.entropy_tap import EntropyTap  # noqa: E402
 from sa_ah_lib.upstream.hooks import (  # noqa: E402
@@ -22,7 +23,7 @@ from sa_ah_lib.upstream.hooks import (  # noqa: E402
     check_instance,
 )
 from sa_ah_lib.upstream.metrics import METRICS  # noqa: E402
-from sa_ah_lib.weighting import DENOMINATORS, SCOPES, group_normalized  # noqa: E402
+from sa_ah_lib.weighting import group_normalized  # noqa: E402
 
 pytestmark = [
     pytest.mark.usefixtures("plain_head"),

@@ -68,7 +68,7 @@ BROKEN = [
     ({"rule": "scalar", "alpha": -0.5}, "an alpha of at least 0", "and -0.5"),
     ({"rule": "gtpo"}, "rule 'gtpo' does not know scope and alpha: use method 'grpo'", "Got scope 'negative'"),
     ({"rule_parameters": {"bonus": 1.0}}, "rule 'cumulative' has the parameters ['alpha', 'scope']", "Got ['bonus']"),
-    ({"rule_parameters": {"alpha": 1.0}}, "alpha of rule 'cumulative' is a field of its own", "set alpha"),
+    ({"rule_parameters": {"alpha": 1.0}}, "alpha of rule 'cumulative' must be given beside rule_parameters", "by name"),
     ({"rule_parameters": 3}, "rule_parameters must be a dictionary", "Got 3"),
     ({**GTPO, "rule_parameters": {"bonus": -1}}, "bonus of rule 'gtpo' must be in [0.0, inf]", "Got -1.0"),
     ({**GTPO, "rule_parameters": {"bonus": "x"}}, "bonus of rule 'gtpo' must be a finite number", "Got 'x'"),

@@ -4,8 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
+from made_runs import made_of
 
-from sa_ah_lib.analysis import loading
+from sa_ah_lib.analysis import loading, preregistered
 from sa_ah_lib.report import pages
 
 ROOT = Path(__file__).parents[2]
@@ -65,3 +66,18 @@ def test_the_navigation_lists_every_page():
     """A page that the navigation lacks is found by nobody."""
     listed = re.findall(r"^ +- ([\w-]+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.M)
     assert sorted(listed) == sorted(page.name for page in DOCS)
+
+
+def test_a_run_that_two_designs_ask_for_stands_once_among_what_was_learnt():
+    configs = {c: None for name in ("smollm2-seeds", "smollm2-steps") for c in preregistered.configurations(name)}
+    runs = [made_of(config, 250) for config in configs]
+    for run in runs:
+        for row in run.eval:
+            row.update(truncated=False, tokens=8)
+    found = loading.Found(runs, [])
+    rows = pages.learnt(found).strip().splitlines()[2:]
+    cells = [tuple(cell.strip() for cell in row.strip("|").split("|")) for row in rows]
+    assert len(cells) == len(set(cells)) == 24
+    assert {cell[0] for cell in cells} == {"GRPO", "AH-GRPO", "GRPO, 2 × step"} and cells[0][2] == "0.2 to 0.5"
+    found = loading.Found([run for run in runs if run.config.method == "grpo"], [])
+    assert pages.learnt(found) == "The runs are not finished."
