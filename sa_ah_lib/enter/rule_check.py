@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from sa_ah_lib.enter.limit import within
 from sa_ah_lib.enter.rule_file import RuleFileError, said
 from sa_ah_lib.microscope import replay
 from sa_ah_lib.rules import RolloutBatch, Rule
@@ -16,6 +17,9 @@ ON_REQUEST = ("rewards", "completion_ids", "log_probs")
 """Fields of the batch that a rule has only where its record names them."""
 SMALLEST = 1e-6
 """A factor of the policy term that differs from GRPO's by less is GRPO's."""
+
+LONGEST = 60.0
+"""Seconds that a rule may take for one small batch: a step of training has several larger ones."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,8 @@ def _checked_weights(rule, batch, where):
 
 def _call(rule, batch, where):
     try:
-        return rule(batch)
+        with within(LONGEST):
+            return rule(batch)
     except (Exception, SystemExit) as error:
         raise RuleFileError(
             f"rule {rule.record.name!r} failed on {where}: {said(error, inspect.getsourcefile(rule.weigh))}"

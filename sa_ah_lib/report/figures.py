@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from sa_ah_lib.analysis.results import Family
+from sa_ah_lib.paper.printed import RAW_BASE
 from sa_ah_lib.report import figure_data, plots, schematic
 from sa_ah_lib.report.style import METHOD_STYLE, WIDTHS, caption, legend_above, styled
 from sa_ah_lib.train.run import Run
@@ -81,8 +82,15 @@ def render(name: str, family: Family, width: str = "single") -> tuple[Figure, li
         height = spec.height if count == 1 and spec.panels == 1 else 0.9 + count * (spec.height - 0.1)
         figure, axes = plt.subplots(count, 1, figsize=(WIDTHS[width], height), layout="constrained")
         spec.draw(rows, axes)
-        caption(figure, f"{spec.title}. {family.caption}")
+        caption(figure, f"{spec.title}. {family.caption}{_evaluated(family, rows)}")
     return figure, rows
+
+
+def _evaluated(family, rows):
+    """What the paper's zero-shot was before it was lowered by hand (its Section 4.1), where a figure has it."""
+    if family.source != "paper" or all(row.get("method") != "zero-shot" for row in rows):
+        return ""
+    return f". Zero-shot is as printed; evaluated it was {RAW_BASE[family.scale]}"
 
 
 def overview(family: Family, sweep: bool = False, trained: Run | None = None) -> Figure:

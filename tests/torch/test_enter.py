@@ -2,6 +2,8 @@
 
 import json
 import os
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from families import write_run
 from sa_ah_lib import rulebook
 from sa_ah_lib.config import preset
 from sa_ah_lib.enter import __main__ as command
-from sa_ah_lib.enter import nearest, replay, rule_check, rule_file, runs
+from sa_ah_lib.enter import limit, nearest, replay, rule_check, rule_file, runs
 from sa_ah_lib.rules import RULES
 from sa_ah_lib.train import logged
 from sa_ah_lib.train.runlog import read_jsonl
@@ -165,6 +167,33 @@ def test_a_rule_that_would_spoil_a_run_is_refused_before_it(what, written, batch
     given, message = WRONG[what]
     with pytest.raises(rule_file.RuleFileError, match=message):
         rule_check.check(rule_file.load(written(**given)), batches)
+
+
+def test_a_rule_that_runs_on_and_on_is_stopped(written, batches, monkeypatch):
+    """Nothing else would end it but the user, who sees no reason."""
+    monkeypatch.setattr(rule_check, "LONGEST", 0.3)
+    endless = rule_file.load(written(body="x = 1\nwhile True:\n    x += 1"))
+    with pytest.raises(
+        rule_file.RuleFileError, match=r"replayed group 1: TimeoutError: .* within 0.3 sec.* \(line \d+\)"
+    ):
+        rule_check.check(endless, batches)
+    with pytest.raises(KeyboardInterrupt), limit.within(60.0):
+        raise KeyboardInterrupt  # the user's own
+
+
+def test_there_is_no_limit_in_another_thread():
+    """What would be stopped is the main one, which waits for it here."""
+    ended = []
+
+    def work():
+        with limit.within(0.01):
+            time.sleep(0.1)
+            ended.append(True)
+
+    other = threading.Thread(target=work)
+    other.start()
+    other.join()
+    assert ended == [True]
 
 
 def test_the_command_says_it_in_one_line_and_trains_nothing(written, tmp_path, capsys, monkeypatch):
