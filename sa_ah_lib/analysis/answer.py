@@ -75,7 +75,7 @@ def _help(comparison):
     )
     small = f"a factor of {metric.margin:g}" if metric.ratio else f"{100 * metric.margin:g} points"
     if decided == "equivalent":
-        return f"{start}: equivalent; any difference is smaller than {small}."
+        return f"{start}: equivalent; the interval lies within {small} of no difference."
     if decided != "undecided":
         return f"{start}: {outcome(comparison).replace('margin', f'margin of {small}')}."
     many = "pairs" if _starts(comparison) > 1 else "seeds"

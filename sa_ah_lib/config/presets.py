@@ -34,7 +34,8 @@ METHOD_LABELS = {
 }  # fmt: skip
 
 BATCH_READINGS = {"table": 4, "log": 2}
-"""Prompts per optimizer step: Table 1 read literally, or as the paper's logged fractions imply (Table 6)."""
+"""Prompts per optimizer step: Table 1 read literally, or 8 completions a step, likelier by the rewards that the paper
+logged (Table 6)."""
 
 _MICRO = {
     "dataset": "micro",

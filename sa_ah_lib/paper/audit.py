@@ -24,7 +24,7 @@ By the paper's numbers. Supported: the direction is in the numbers and a 5% test
 the direction is not in the numbers. Undecidable: it is, and chance could have made it.
 
 By our runs, over seeds, one comparison per model, length, alpha and learning rate. Better or worse: told from chance,
-in the claim's direction or against it. Equivalent: any difference is too small to matter. Undecided: none of these.
+in the claim's direction or against it. Equivalent: the interval lies inside the margin. Undecided: none of these.
 Not run: no comparison over seeds has the claim's runs. A difference between methods is corrected for every arm that
 was compared with the same method there: with eight seeds and ten arms, as on micro-s at alpha 4, none can be told
 from chance. Our models are other, far smaller ones on other problems: their runs say what the rule does there, not

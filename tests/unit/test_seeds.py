@@ -412,7 +412,7 @@ def test_a_gain_that_hangs_on_the_warm_start_is_undecided():
         assert found[name].p_value == 2 / 2**12
         assert found[name].gain.value == pytest.approx(0.04) and found[name].gain.count == 12
     assert seeds.verdict(found["alike"]) == "better" and seeds.verdict(found["apart"]) == "undecided"
-    assert "the interval" not in told(comparison.arms(steady))
+    assert "narrow the interval" not in told(comparison.arms(steady))
     text = told(comparison.arms(started("grpo", [0, 0, 0]) + started("sa-ah-grpo", [1, 4, 7])))
     assert "over 12 pairs from 3 warm starts" in text
     assert "undecided at this many pairs; more warm starts, or more seeds of each, would narrow the interval" in text
@@ -610,8 +610,8 @@ def test_a_noisy_or_missing_control_leaves_the_reason_open():
 def test_no_benefit_needs_no_reason():
     spreads = [1.02, 0.98] * 6
     text = text_of(grpo=(CORRECT, [1.0] * 12), sa_ah_grpo=(plus(CORRECT, [0.2, -0.2] * 6), spreads), **controls({}))
-    assert "any difference is smaller than 2 points" in text
-    assert "any difference is smaller than a factor of 1.25" in text
+    assert "the interval lies within 2 points of no difference" in text
+    assert "the interval lies within a factor of 1.25 of no difference" in text
     assert "There is no benefit that the controls would have to explain" in text and "comes from" not in text
 
 
