@@ -121,10 +121,12 @@ def _write(run, form, loaded, spoken, numbers):
 
 
 def _save_merged(loaded, directory, dtype):
-    if loaded.model.dtype != torch.float32 or getattr(loaded.model.config, "quantization_config", None):
+    base = loaded.model.get_base_model().config._name_or_path
+    whole = loaded.model.dtype == torch.float32 or "F32" in verify.dtypes(base)
+    if verify.is_quantized(loaded.model) or not whole:
         loaded.model.save_pretrained_merged(str(directory), loaded.tokenizer, save_method="merged_16bit", dtype=dtype)
         return
-    # Unsloth merges float32, as on a CPU, into bfloat16 or float16 by what this CPU computes fast, whatever it is told.
+    # Unsloth keeps the type of the base's files, and of a float32 model takes what this CPU computes fast.
     merged = copy.deepcopy(loaded.model).merge_and_unload().to(getattr(torch, dtype))
     merged.save_pretrained(directory)
     loaded.tokenizer.save_pretrained(directory)

@@ -68,7 +68,7 @@ def layouts(report: Report, rollouts: int) -> list[str]:
     Args:
         rollouts: B, the rows of the micro-batch.
     """
-    rows = {"packed": {1}, "padded": {rollouts}, "mini-batches": {rollouts // 2}}
+    rows = {"packed": {1}, "padded": {rollouts}, "mini-batches": {rollouts // 2}, "dropout": {rollouts}}
     found = []
     for name, case in report["cases"].items():
         layout = name.split(", ")[0]

@@ -10,7 +10,7 @@ import torch
 
 from sa_ah_lib.config import RunConfig
 from sa_ah_lib.train import distributed
-from sa_ah_lib.train.shipped import WARM_STARTS
+from sa_ah_lib.train.shipped import is_small
 from sa_ah_lib.upstream import decoding, vllm
 from sa_ah_lib.upstream.settings import known_by
 
@@ -44,8 +44,7 @@ def grpo_arguments(config: RunConfig, output_dir: str | Path, report_to: Any = N
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
         optim="adamw_torch",
-        # It trades time for memory, and small models have no use for the memory.
-        gradient_checkpointing=config.model not in (*WARM_STARTS, "smollm2"),
+        gradient_checkpointing=not is_small(config.model),
         logging_steps=1,
         save_strategy="steps",
         save_steps=config.save_every,

@@ -17,14 +17,17 @@ from sa_ah_lib.train import smollm2
 
 # One cache for all notebooks, or each would leave an unsloth_compiled_cache/ beside itself.
 os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(smollm2.CACHE / "unsloth_compiled_cache"))
+# The policy's pass cannot share prompts where it has entropies; a reference that does has other rounding.
+os.environ.setdefault("UNSLOTH_GRPO_PREFIX_GROUPER", "0")
 
 import unsloth  # before torch and transformers, which it patches
 import torch
 from transformers.utils import logging as transformers_logging
 
 from sa_ah_lib.upstream import decoding, vllm
+from sa_ah_lib.train import distributed
 from sa_ah_lib.train.adapter import on_base
-from sa_ah_lib.train.shipped import WARM_STARTS, shipped_path
+from sa_ah_lib.train.shipped import WARM_STARTS, is_small, shipped_path
 
 # The bar over a model's weights is done in seconds, and stays at 0% in every executed notebook.
 transformers_logging.disable_progress_bar()
@@ -79,6 +82,16 @@ def free() -> None:
         torch.cuda.reset_peak_memory_stats()
 
 
+def release(loaded: Loaded) -> None:
+    """Give back what a model holds beside torch's own memory: its vLLM engine, if it has one."""
+    engine = getattr(loaded.model, "vllm_engine", None)
+    # It also ends the process group, which several processes need.
+    if engine is not None and distributed.count() == 1:
+        from unsloth_zoo.vllm_utils import delete_vllm
+
+        delete_vllm(engine)
+
+
 def parameters(model: Any) -> int:
     """How many numbers a model has; one that is quantized to 4 bit holds two in a byte."""
     states = ((getattr(p, "quant_state", None), p) for p in model.parameters())
@@ -129,9 +142,12 @@ def load(config: RunConfig, adapter: str | Path | None = None) -> Loaded:
                 use_exact_model_name=True,
                 **extra,
             )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         # An engine's own complaint, of too little memory say, has no other remedy than what it names.
         if config.fast_inference and isinstance(error, ValueError):
+            raise
+        # On a card Unsloth says with it that there is no such model; all others are no matter of a name.
+        if isinstance(error, RuntimeError) and "Failed to load model" not in str(error):
             raise
         raise OSError(
             f"could not load {path!r} ({error}). Offline, it must be in the hub's cache under this very name; else set "
@@ -146,8 +162,10 @@ def load(config: RunConfig, adapter: str | Path | None = None) -> Loaded:
             target_modules=list(LORA_TARGETS),
             bias="none",
             random_state=config.seed,
-            use_gradient_checkpointing="unsloth" if torch.cuda.is_available() else False,
+            use_gradient_checkpointing="unsloth" if torch.cuda.is_available() and not is_small(config.model) else False,
         )
+    if config.fast_inference:
+        vllm.restore_generation_config(model.get_base_model(), path)
     tokenizer.padding_side = "left"
     decoding.separate_padding(model, tokenizer)
     return Loaded(model, tokenizer, device_name(), _source(model))

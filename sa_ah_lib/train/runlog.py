@@ -25,6 +25,8 @@ from sa_ah_lib.train.run import Run, assemble
 
 LOGS = ("train", "eval", "completions")
 PACKAGES = ("unsloth", "unsloth_zoo", "torch", "transformers", "trl", "peft", "datasets", "accelerate", "reasoning-gym")
+ON_A_CARD = ("bitsandbytes", "triton", "xformers", "flash-attn", "vllm")
+"""What decides numbers there and is not used on a CPU."""
 
 
 class RunLog:
@@ -181,7 +183,7 @@ def environment(device: str = "cpu", **more: Any) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "device": device,
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: _version(name) for name in PACKAGES + (() if device == "cpu" else ON_A_CARD)},
         "git": _git_commit(),
         **more,
     }

@@ -3,6 +3,7 @@
 import importlib.util
 
 from sa_ah_lib.config import SCALES, check_choice
+from sa_ah_lib.upstream import machine
 
 
 def resolve_scale(scale: str) -> str:
@@ -18,4 +19,10 @@ def resolve_scale(scale: str) -> str:
         return "micro-s"
     import torch
 
-    return "qwen2.5-1.5b" if torch.cuda.is_available() else "micro-s"
+    if torch.cuda.is_available():
+        return "qwen2.5-1.5b"
+    try:
+        machine.card()
+    except machine.UnfitError as error:
+        print(f"SCALE 'auto' is micro-s here: {error}. docs/troubleshooting.md says what helps.")
+    return "micro-s"

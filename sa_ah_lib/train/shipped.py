@@ -9,6 +9,11 @@ WARM_STARTS = {"micro-s": 1, "micro-l": 1, "micro-sum": 5, "micro-legs": 6}
 """Published warm starts of each micro model: the same recipe with other seeds, problems and habits."""
 
 
+def is_small(model: str) -> bool:
+    """Whether a model is one of the project's own or "smollm2": small ones have no use for memory that costs time."""
+    return model in (*WARM_STARTS, "smollm2")
+
+
 def directory_name(model: str, warm_start: int) -> str:
     """The directory of one warm start; the two first micro models have one each, without a number."""
     return model if model in ("micro-s", "micro-l") else f"{model}-{warm_start}"

@@ -106,6 +106,7 @@ def _run(config, directory, data_dir, progress, report_to):
         if log:
             log.close()
     # Else the next model is loaded beside this one.
+    models.release(loaded)
     del loaded
     models.free()
     distributed.wait()
@@ -210,6 +211,7 @@ def _environment(splits):
     return runlog.environment(
         device=models.device_name(),
         threads=torch.get_num_threads(),
+        precision=str(models.precision()[0]).removeprefix("torch."),
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         data=splits.record,
         processes=distributed.count(),

@@ -50,3 +50,17 @@ def loader_arguments(config: RunConfig) -> dict[str, Any]:
             "(pip install vllm, a version that matches the installed torch), or set fast_inference to False."
         )
     return {"fast_inference": True, "max_lora_rank": config.lora_rank}
+
+
+def restore_generation_config(model: Any, path: str) -> None:
+    """Give a model its own ``generation_config.json``, if it has one.
+
+    Unsloth builds the model beside vLLM from ``config.json`` alone, which names one of Qwen's two end tokens: answers
+    that end with the other would go on in an evaluation, and lose that token in training.
+    """
+    from transformers import GenerationConfig
+
+    try:
+        model.generation_config = GenerationConfig.from_pretrained(path)
+    except OSError:
+        return

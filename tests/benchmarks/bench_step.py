@@ -168,8 +168,9 @@ def main(given=None):
     if chosen.device == "cuda" and not torch.cuda.is_available():
         sys.exit("no CUDA device; use --device cpu --scale tiny with small --prompt-tokens and --completion-tokens")
     with tempfile.TemporaryDirectory() as directory:
-        dtype = torch.bfloat16 if chosen.device == "cuda" else torch.float32
-        model_dir = shared.save_random_model(chosen.scale, Path(directory) / "model", dtype)
+        model_dir = shared.save_random_model(
+            chosen.scale, Path(directory) / "model", shared.training_dtype(chosen.device)
+        )
         found, evaluation, bases = measure(chosen, model_dir)
     plain = next(iter(found))
     if found[plain] is None:

@@ -18,6 +18,15 @@ for folder in (ROOT / "tests", ROOT):
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
 
+
+def training_dtype(device):
+    """float32 on a CPU; on a card bfloat16 where it multiplies so, and float16 on older ones."""
+    if device == "cpu":
+        return torch.float32
+    # Unsloth answers for the card, torch for what it can emulate, too.
+    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+
+
 # Qwen2.5's published geometries; "tiny" has the same parts, and a vocabulary beyond K = 500.
 GEOMETRIES = {
     "qwen2.5-1.5b": {

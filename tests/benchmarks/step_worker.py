@@ -40,6 +40,9 @@ def worker(backend, chosen, model_dir, pipe):
     os.chdir(Path(model_dir).parent)
     policy, tokenizer = _unsloth_policy(chosen, model_dir) if backend == "unsloth" else _plain_policy(chosen, model_dir)
     made = {name: _trainer(name, policy, tokenizer, chosen) for name in VARIANTS[backend]}
+    if backend == "trl" and chosen.device == "cuda":
+        # As its train() begins: without autocast LoRA computes in float32.
+        made[PLAIN].accelerator.prepare_model(policy)
     pipe.send(type(made[PLAIN]).__name__)
     kept = {}
     while (request := pipe.recv()) is not None:
@@ -61,22 +64,30 @@ def _unsloth_policy(chosen, model_dir):
         return policy, tokenizer
     import shared  # noqa: F401  (it makes the library importable)
 
+    from sa_ah_lib.config import preset
     from sa_ah_lib.train import models
 
-    loaded = models.load(_config(chosen, model_dir))
+    # As long as a run's: Unsloth checkpoints shorter ones in another way.
+    whole = _config(chosen, model_dir)
+    paper = preset("qwen2.5-1.5b", "grpo")
+    loaded = models.load(
+        whole.replace(
+            max_prompt_tokens=max(whole.max_prompt_tokens, paper.max_prompt_tokens),
+            max_completion_tokens=max(whole.max_completion_tokens, paper.max_completion_tokens),
+        )
+    )
     return loaded.model, loaded.tokenizer
 
 
 def _plain_policy(chosen, model_dir):
-    import shared  # noqa: F401
-    import torch
+    import shared
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from sa_ah_lib.config import LORA_TARGETS
 
     config = _config(chosen, model_dir)
-    dtype = torch.float32 if chosen.device == "cpu" else torch.bfloat16
+    dtype = shared.training_dtype(chosen.device)
     base = AutoModelForCausalLM.from_pretrained(model_dir, dtype=dtype).to(chosen.device)
     lora = LoraConfig(
         r=config.lora_rank, lora_alpha=config.lora_alpha, lora_dropout=config.lora_dropout,
@@ -97,7 +108,9 @@ def _config(chosen, model_dir):
 
 
 def _trainer(name, policy, tokenizer, chosen):
+    import shared
     import tiny
+    import torch
     import trl
     import trl.trainer.utils
 
@@ -109,10 +122,11 @@ def _trainer(name, policy, tokenizer, chosen):
         # Stock TRL copies the adapter for its reference, once a trainer; the copies are equal here.
         policy.delete_adapter("ref")
     config = _config(chosen, "")
-    weighted = name != PLAIN
+    weighted, dtype = name != PLAIN, shared.training_dtype(chosen.device)
     args = tiny.arguments(
         Path.cwd(), top_entropy_quantile=0.5 if weighted else 1.0, use_cpu=chosen.device == "cpu",
-        bf16=chosen.device == "cuda", per_device_train_batch_size=config.micro_batch_size, beta=config.beta,
+        bf16=dtype == torch.bfloat16, fp16=dtype == torch.float16,
+        per_device_train_batch_size=config.micro_batch_size, beta=config.beta,
         num_generations=config.num_generations, gradient_accumulation_steps=config.gradient_accumulation_steps,
         max_completion_length=config.max_completion_tokens, learning_rate=config.learning_rate,
         gradient_checkpointing=chosen.device == "cuda",
@@ -231,8 +245,10 @@ def _step(trainer, chosen, kept, generate, counted):
         for name, method in original.items():
             setattr(trainer, name, method)
     with stages.stage("optimiser"):
-        torch.nn.utils.clip_grad_norm_([p for p in trainer.model.parameters() if p.requires_grad], 1.0)
-        trainer.optimizer.step()
+        norm = torch.nn.utils.clip_grad_norm_([p for p in trainer.model.parameters() if p.requires_grad], 1.0)
+        # A GradScaler's first scales overflow, and a run leaves these steps out.
+        if torch.isfinite(norm):
+            trainer.optimizer.step()
         trainer.model.zero_grad(set_to_none=True)
     return {"seconds": stages.spent, "bytes": stages.memory, "tokens": tokens, "loss": float(loss.detach())}
 

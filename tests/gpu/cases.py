@@ -1,6 +1,8 @@
 """What is compared on every device: two models, their batches, and each rule's losses and gradients in float64."""
 
+import json
 import os
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +17,13 @@ MODELS = ("flat", "peaked")
 ALPHA = {"flat": 2.0, "peaked": 10.0}
 """Strengths at which leaving the weights out is seen."""
 TOP_K = {"flat": 5, "peaked": 500}
-LAYOUTS = {"packed": "1", "padded": "0", "mini-batches": "0"}
-"""UNSLOTH_GRPO_SEQ_PACKING of each; Unsloth forwards a padded batch in two mini-batches in the last one."""
+LAYOUTS = {"packed": "1", "padded": "0", "mini-batches": "0", "dropout": "0"}
+"""UNSLOTH_GRPO_SEQ_PACKING of each; Unsloth forwards a padded batch in two mini-batches in the third one.
+
+The last has LoRA dropout too small to drop anything: kernels of their own that must give what they give without."""
+ADAPTERS = {layout: "adapter" for layout in LAYOUTS} | {"dropout": "adapter-dropout"}
+NOTHING = 1e-9
+"""A chance to drop that rounds to none; 0 would take the kernels without dropout."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +86,13 @@ CASES = {
 
 
 def layouts_of(case):
-    """The layouts that a case is compared in: all, but for a rule that looks at no token's own column, which is one."""
+    """The layouts that a case is compared in: all, but for a rule that looks at no token's own column, which is one.
+
+    Dropout is LoRA's, whatever the loss is: the paper's objective is enough.
+    """
     alike = case.rule and not {"log_probs", "completion_ids"} & set(rulebook.get(case.rule).inputs)
-    return ("packed",) if alike else tuple(LAYOUTS)
+    plain = case.model == "flat" and (case.scope, case.denominator, case.beta, case.old) == _RULES[0]
+    return ("packed",) if alike else tuple(layout for layout in LAYOUTS if layout != "dropout" or plain)
 
 
 def every(backend):
@@ -127,8 +138,15 @@ def _policy(directory, name, size):
             torch.nn.init.normal_(parameter, std=0.02)
     made.save_pretrained(directory / "adapter")
     tiny.tokenizer().save_pretrained(directory / "adapter")
+    _with_dropout(directory / "adapter", directory / ADAPTERS["dropout"])
     base = Qwen2ForCausalLM.from_pretrained(directory / "model", dtype=torch.float32)
     return PeftModel.from_pretrained(base, directory / "adapter", is_trainable=True)
+
+
+def _with_dropout(adapter, target):
+    shutil.copytree(adapter, target)
+    path = target / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"lora_dropout": NOTHING}))
 
 
 def _flat(units):

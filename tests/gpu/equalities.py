@@ -16,7 +16,7 @@ import time
 import traceback
 from pathlib import Path
 
-from cases import CASES, LAYOUTS, MODELS, every
+from cases import ADAPTERS, CASES, LAYOUTS, MODELS, every
 from places import Place, load, start, trainer
 from steps import training
 
@@ -45,9 +45,16 @@ def compare(directory, place, chosen):
         prepared, raised = torch.load(directory / "cases.pt"), 0
         for model in MODELS:
             wanted = [(layout, case) for layout, case in _cases(place, chosen) if case.model == model]
-            policy = load(directory / model, place) if wanted else None
-            for layout, case in wanted:
+            adapter, policy = None, None
+            # One adapter after the other.
+            for layout, case in sorted(wanted, key=lambda pair: ADAPTERS[pair[0]]):
                 try:
+                    if adapter != ADAPTERS[layout]:
+                        policy = None  # else two are held
+                        adapter, policy = (
+                            ADAPTERS[layout],
+                            load(directory / model, place, directory / model / ADAPTERS[layout]),
+                        )
                     found = _compared(policy, directory, case, layout, prepared, place)
                 except Exception:
                     # The others must not wait for it to be mended: minutes of a card are few.
@@ -122,6 +129,7 @@ def _loss_and_gradients(made, batch, place):
         # Unsloth's loss takes its scale from here, and none from what its backward pass is given.
         made.accelerator.scaler = scaler
     made.model.zero_grad()
+    made.model.train()
     with made.compute_loss_context_manager():
         loss = made.compute_loss(made.model, batch)
     scaler.scale(loss).backward()

@@ -23,6 +23,8 @@ def training(directory, place):
     made.train()
     _save(policy, made.processing_class, directory / "saved", place)
     loaded = load(directory / "flat", place, directory / "saved")
+    # Else the one computes in 16 bits, as it was trained, and the other in the type of its weights.
+    made.accelerator.unwrap_model(made.model, keep_fp32_wrapper=False)
     trained = {n: p.detach() for n, p in policy.named_parameters() if p.requires_grad and ".ref." not in n}
     again = dict(loaded.named_parameters())
     prompt = torch.arange(4, 12, device=policy.device)[None]

@@ -36,7 +36,7 @@ def report(request, small_cases):
     device, backend, dtype = request.param.split()
     if device == "cuda" and not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
-    if (device, dtype) == ("cuda", "bfloat16") and not torch.cuda.is_bf16_supported():
+    if (device, dtype) == ("cuda", "bfloat16") and not torch.cuda.is_bf16_supported(including_emulation=False):
         pytest.skip("needs a card with bfloat16")
     if backend == "unsloth" and importlib.util.find_spec("unsloth") is None:
         pytest.skip("unsloth is not installed")

@@ -263,6 +263,13 @@ def test_the_environment_says_what_a_number_hangs_on():
     for name, version in found["packages"].items():
         assert version == (metadata.version(name) if version else None)
     json.dumps(found, allow_nan=False)
+    # There kernels of these decide numbers, too.
+    assert set(runlog.environment("a card")["packages"]) == {
+        *runlog.PACKAGES,
+        "bitsandbytes",
+        "triton",
+        *runlog.ON_A_CARD,
+    }
 
 
 def test_what_is_not_installed_is_null(monkeypatch):

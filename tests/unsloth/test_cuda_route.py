@@ -33,6 +33,7 @@ CHOSEN = {
     "float16": (
         "packed, peaked, top-K, negative, group, beta 0.04, fresh", "padded, flat, top-K, all, batch, beta 0.04, fresh",
         "mini-batches, flat, exact, negative, group, beta 0.04, fresh",
+        "dropout, flat, top-K, negative, group, beta 0.04, fresh",
     ),
 }  # fmt: skip
 WHOLE = os.environ.get("SA_AH_WHOLE_ROUTE") == "1"

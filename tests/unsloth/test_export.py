@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -11,7 +12,7 @@ pytest.importorskip("unsloth")
 
 import torch
 from huggingface_hub import ModelCard
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from sa_ah_lib.config import preset
 from sa_ah_lib.export import formats, reload, verify
@@ -112,9 +113,39 @@ def test_weights_of_another_dtype_are_an_error(run, monkeypatch):
 def test_sixteen_bit_models_are_merged_by_unsloth_in_the_dtype(tmp_path, dtype):
     """As loaded on a GPU: Unsloth streams the base's files, and is told the dtype."""
     asked = []
-    model = SimpleNamespace(dtype=torch.bfloat16, save_pretrained_merged=lambda *a, **k: asked.append((a, k)))
+    base = SimpleNamespace(config=SimpleNamespace(_name_or_path="Qwen/Qwen2.5-1.5B-Instruct"))
+    model = SimpleNamespace(
+        dtype=torch.bfloat16, config=base.config, get_base_model=lambda: base,
+        save_pretrained_merged=lambda *a, **k: asked.append((a, k)),
+    )  # fmt: skip
     formats._save_merged(models.Loaded(model, "tokenizer", "a card", {}), tmp_path, dtype)
     assert asked == [((str(tmp_path), "tokenizer"), {"save_method": "merged_16bit", "dtype": dtype})]
+
+
+def test_a_base_in_float32_files_that_trained_in_16_bits_is_merged_in_the_dtype(run, tmp_path, monkeypatch):
+    """As SmolLM2 is on a card: Unsloth's merge would keep float32, and the export fail."""
+    base = Path(shutil.copytree(models.model_path("micro-s"), tmp_path / "base"))
+    weights = load_file(base / "model.safetensors")
+    save_file({n: w.float() for n, w in weights.items()}, base / "model.safetensors", {"format": "pt"})
+    assert verify.dtypes(base) == {"F32"}
+    monkeypatch.setattr(models, "model_path", lambda *name: str(base))
+    monkeypatch.setattr(models, "precision", lambda: (torch.bfloat16, {}))
+    place = formats.export(run, ["merged_16bit"])["merged_16bit"]
+    assert dtypes(place) == {torch.bfloat16}
+
+
+@pytest.mark.parametrize(("same", "base_same", "passes"), [(0.9, 0.5, True), (0.5, 0.5, False), (1.0, 1.0, True)])
+def test_files_over_another_base_than_was_trained_on_are_told_apart_from_it(monkeypatch, same, base_same, passes):
+    """A run in 4 bits: its 16-bit base says other things, which is no fault of the merge."""
+    found = {"prompts": 1, "tokens": 9, "same_completions": same, "same_tokens": same, "base_same_tokens": base_same}
+    monkeypatch.setattr(verify, "compare", lambda *rows: dict(found))
+    monkeypatch.setattr(verify, "kept_share", lambda model, files: None)
+    model = SimpleNamespace(config=SimpleNamespace(quantization_config={"load_in_4bit": True}))
+    if passes:
+        assert "trained on a base in 4 bits" in verify.check(model, "merged_16bit", Path("files"), [], ([], []))
+    else:
+        with pytest.raises(verify.ExportMismatchError, match="than the untouched base does"):
+            verify.check(model, "merged_16bit", Path("files"), [], ([], []))
 
 
 def test_a_merge_that_lost_the_adapter_is_an_error_with_its_share(run, monkeypatch, hub):
@@ -154,16 +185,12 @@ def test_kept_share_is_the_part_of_the_change_that_rounding_leaves(tmp_path, siz
         if hasattr(module, "get_delta_weight"):
             whole = module.get_base_layer().weight.float() + module.get_delta_weight("default").float()
             merged[name.removeprefix("base_model.model.") + ".weight"] = whole.bfloat16()
-    from safetensors.torch import save_file
-
     save_file(merged, tmp_path / "model.safetensors")
     assert low < verify.kept_share(policy, tmp_path) < high
 
 
 def test_an_adapter_with_a_dead_or_broken_matrix_is_not_exported(run):
     """Projections that no gradient reached, or NaN, under the name of a trained adapter."""
-    from safetensors.torch import save_file
-
     path = run.directory / "adapter" / "adapter_model.safetensors"
     tensors = load_file(path)
     name = next(name for name in tensors if "lora_B" in name)

@@ -9,6 +9,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -19,6 +20,7 @@ import torch
 from sa_ah_lib.config import preset
 from sa_ah_lib.train import models, smollm2
 from sa_ah_lib.train.scales import resolve_scale
+from sa_ah_lib.upstream import machine, vllm
 
 
 def test_auto_scale_follows_the_device(monkeypatch):
@@ -29,6 +31,62 @@ def test_auto_scale_follows_the_device(monkeypatch):
     assert resolve_scale("smollm2") == "smollm2"
     with pytest.raises(ValueError, match="Did you mean 'qwen2.5-3b'"):
         resolve_scale("qwen-3b")
+
+
+def test_auto_scale_says_why_a_card_is_not_used(monkeypatch, capsys):
+    """A build of torch for a newer CUDA sees no card: the paper's notebooks would train micro-s in silence."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(machine, "has_card", lambda: True)
+    monkeypatch.setattr(machine, "torch_cuda", lambda: (13, 0))
+    monkeypatch.setattr(machine, "driver_cuda", lambda: (12, 8))
+    assert resolve_scale("auto") == "micro-s"
+    assert "built for CUDA 13.0, the driver is for CUDA 12.8" in capsys.readouterr().out
+    assert resolve_scale("micro-l") == "micro-l" and not capsys.readouterr().out
+
+
+def test_a_loader_of_a_card_that_finds_no_model_says_what_helps(monkeypatch):
+    """There Unsloth raises RuntimeError, and all else that it raises so keeps its own words."""
+    said = "Unsloth: Failed to load model. Both AutoConfig and PeftConfig loading failed."
+
+    def fail(*args, **kwargs):
+        raise RuntimeError(said)
+
+    monkeypatch.setattr(models.unsloth.FastLanguageModel, "from_pretrained", fail)
+    with pytest.raises(OSError, match="under this very name"):
+        models.load(preset("micro-s", "grpo"))
+    said = "CUDA error: out of memory"
+    with pytest.raises(RuntimeError, match="^CUDA error"):
+        models.load(preset("micro-s", "grpo"))
+
+
+def test_an_engine_is_given_back_when_a_run_is_through(monkeypatch):
+    """The next run of a notebook would find half of the card taken."""
+    from unsloth_zoo import vllm_utils
+
+    deleted = []
+    monkeypatch.setattr(vllm_utils, "delete_vllm", deleted.append)
+    models.release(models.Loaded(SimpleNamespace(), None, "cpu", {}))
+    models.release(models.Loaded(SimpleNamespace(vllm_engine="the engine"), None, "a card", {}))
+    assert deleted == ["the engine"]
+
+
+def test_a_model_beside_vllm_keeps_its_own_end_tokens(tmp_path):
+    """Unsloth builds it without generation_config.json, which names Qwen's second one."""
+    from transformers import GenerationConfig
+
+    GenerationConfig(eos_token_id=[5, 3], pad_token_id=3).save_pretrained(tmp_path)
+    model = SimpleNamespace(generation_config=GenerationConfig(eos_token_id=5))
+    vllm.restore_generation_config(model, str(tmp_path / "nowhere"))
+    assert model.generation_config.eos_token_id == 5
+    vllm.restore_generation_config(model, str(tmp_path))
+    assert model.generation_config.eos_token_id == [5, 3]
+
+
+def test_prompts_are_not_shared_in_the_reference_alone():
+    """The policy's pass cannot share them; Unsloth reads the switch, by this name, as it is imported on a card."""
+    source = Path(models.unsloth.__file__).with_name("models") / "rl_replacements.py"
+    assert 'os.environ.get("UNSLOTH_GRPO_PREFIX_GROUPER", "1")' in source.read_text(encoding="utf-8")
+    assert os.environ["UNSLOTH_GRPO_PREFIX_GROUPER"] == "0"
 
 
 @pytest.fixture
