@@ -28,8 +28,9 @@ NOTES = (
     "GRPO as far: what GRPO would have gained, had it moved as far from the model before training. Distance is the "
     "root of the KL. Straight lines join that model and GRPO's runs of the same warm start and seed at the learning "
     "rates shown. GRPO's real curve may lie above a line where its gains flatten; that flatters the rules. A GRPO run "
-    "that ends below the model before training is no point, because the line would fall towards it. A run that moved "
-    "further than every point is held against the furthest.",
+    "that ends below the model before training is no point, because the line would fall towards it; it may still fall "
+    "between two learning rates. A run that moved further than every point is held against the furthest. Where a run "
+    "stands between points is taken as known: intervals are over warm starts, seeds and problems alone.",
     "These comparisons are exploratory: docs/preregistration.md does not name them.",
 )
 

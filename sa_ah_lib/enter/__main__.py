@@ -6,7 +6,7 @@ import statistics
 import sys
 from pathlib import Path
 
-from sa_ah_lib.analysis import board, loading, own_setting
+from sa_ah_lib.analysis import board, board_table, loading, own_setting
 from sa_ah_lib.config import SCALES
 from sa_ah_lib.enter import runs
 from sa_ah_lib.train import reuse
@@ -61,7 +61,7 @@ def _enter(given):
     found += runs.train(jobs, runs.keep(given.rule, home), given.workers, given.samples)
     rows = board.rows(found, given.scale, given.steps, [*board.line(), entry])
     ran = [row for row in rows if row.arm.runs]
-    tables = [table for table in (board.table(ran, given.scale), own_setting.table(ran, given.scale)) if table]
+    tables = [table for table in (board_table.table(ran, given.scale), own_setting.table(ran, given.scale)) if table]
     print(*(table.markdown for table in tables), *(path for table in tables for path in table.save(home)), sep="\n")
     return 0
 

@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sa_ah_lib.analysis import board, comparison, own_setting
+from sa_ah_lib.analysis import board, board_table, comparison, own_setting
 from sa_ah_lib.analysis.seeds import METRICS
 from sa_ah_lib.analysis.table import Html
 from sa_ah_lib.report import forest
@@ -72,7 +72,7 @@ def html(boards: dict[str, list[board.Row]]) -> Html:
 
 def _tables(boards):
     """The board of each scale, and its rules against GRPO in their own setting where there are any."""
-    pairs = [(board.table(rows, scale), own_setting.table(rows, scale)) for scale, rows in boards.items()]
+    pairs = [(board_table.table(rows, scale), own_setting.table(rows, scale)) for scale, rows in boards.items()]
     return [table for pair in pairs for table in pair if table]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sa_ah_lib import rulebook
-from sa_ah_lib.analysis import board
+from sa_ah_lib.analysis import board, board_table
 from sa_ah_lib.analysis.table import markdown_table
 
 ROLLOUTS = (
@@ -90,8 +90,8 @@ def card(record: rulebook.Record, boards: Mapping[str, Cells]) -> str:
 
 
 def board_cells(rows: list[board.Row], scale: str) -> Cells:
-    """``board.table`` with each row under its rule, and each cell under its column."""
-    table = board.table(rows, scale)
+    """``board_table.table`` with each row under its rule, and each cell under its column."""
+    table = board_table.table(rows, scale)
     named = [dict(zip(table.header, cells, strict=True)) for cells in table.rows]
     return [(row.entry.rule, cells) for row, cells in zip(rows, named, strict=True)]
 

@@ -11,7 +11,7 @@ import pytest
 from made_runs import made_of
 
 from sa_ah_lib import rulebook
-from sa_ah_lib.analysis import board, compared, own_setting, seeds
+from sa_ah_lib.analysis import board, board_table, compared, own_setting, seeds
 from sa_ah_lib.report import board_pages as pages
 from sa_ah_lib.report.style import STYLE, WIDTHS
 
@@ -98,7 +98,7 @@ def test_a_rule_is_paired_with_grpo_and_with_the_best_of_its_step_sizes(rows):
     found = row.against["pass_at_1"]
     assert found.second == "GRPO" and found.gain.value == pytest.approx(0.04) and found.gain.count == 8
     assert row.line.second == "GRPO, 2 × step" and row.line.gain.value == pytest.approx(-0.04)
-    table = board.table(rows, "micro-sum")
+    table = board_table.table(rows, "micro-sum")
     assert any("The line to beat is GRPO, 2 × step" in note for note in table.notes)
 
 
@@ -118,18 +118,18 @@ def test_p_is_corrected_for_every_row_that_was_run(rows, runs):
 
 def test_the_board_says_when_more_rows_can_no_longer_pass(rows):
     """With ten pairs and 29 comparisons every verdict but "equivalent" would be "undecided", and none would say why."""
-    (told,) = (note for note in board.table(rows, "micro-sum").notes if note.startswith("No p of"))
+    (told,) = (note for note in board_table.table(rows, "micro-sum").notes if note.startswith("No p of"))
     compared = sum(bool(row.against) for row in rows)
     # Eight pairs have 256 patterns of signs, and both tails count: 0.05 * 128 is 6.4.
     assert told == (
         "No p of 8 pairs is below 0.00781, so that Holm's correction leaves room for 6 comparisons; these are "
         f"{compared}."
     )
-    assert not [note for note in board.table(board.rows([], "micro-sum"), "micro-sum").notes if "No p of" in note]
+    assert not [note for note in board_table.table(board.rows([], "micro-sum"), "micro-sum").notes if "No p of" in note]
 
 
 def test_a_loss_and_a_rule_that_was_not_run_are_rows(rows):
-    table = board.table(rows, "micro-sum")
+    table = board_table.table(rows, "micro-sum")
     assert len(table.rows) == len(board.entries())
     cells = {row[0]: dict(zip(table.header, row, strict=True)) for row in table.rows}
     assert cells["First token only"]["gain in Pass@1 [95%]"].startswith("-9.0 points")
@@ -148,7 +148,7 @@ def test_the_board_decides_as_every_other_comparison_over_seeds(rows, runs):
     """One vocabulary: the words, numbers and intervals of the tables over seeds, of the same runs."""
     arms = [row.arm for row in rows if row.arm.runs]
     others = compared.Compared.of(arms, arms[0], ["pass_at_1", "auc"])
-    table = board.table(rows, "micro-sum")
+    table = board_table.table(rows, "micro-sum")
     for row in rows:
         cells = dict(zip(table.header, table.rows[rows.index(row)], strict=True))
         if row.against:
@@ -169,10 +169,14 @@ def test_sampled_runs_have_a_verdict_of_pass_at_16_and_a_row_without_samples_non
         lines = [{"problem": k, "problems": 2, "n": 16, "correct": c} for k, c in enumerate(pair)]
         own = [run.config for run in board.arm(entry(name), runs, "micro-sum").runs.values()]
         sampled = [replace(run, samples=lines) if run.config in own else run for run in sampled]
-    table = board.table(board.rows(sampled, "micro-sum"), "micro-sum")
+    table = board_table.table(board.rows(sampled, "micro-sum"), "micro-sum")
     cells = {row[0]: dict(zip(table.header, row, strict=True)) for row in table.rows}
     assert cells["GRPO"]["Pass@16"] == "0.500" and cells["First token only"]["Pass@16"] == "1.000"
     assert cells["First token only"]["verdict, Pass@16"] in seeds.VERDICTS
+    assert any("Pass@16 is over the pairs that were sampled, 8 in a row" in note for note in table.notes)
+    assert not [
+        note for note in board_table.table(board.rows(runs, "micro-sum"), "micro-sum").notes if "were sampled" in note
+    ]
     assert cells["GTPO (entropy)"]["verdict, Pass@16"] == "—" and cells["GTPO (entropy)"]["verdict"] in seeds.VERDICTS
 
 
@@ -227,8 +231,8 @@ def test_without_grpo_in_that_setting_there_is_no_such_table(runs):
 
 def test_a_board_without_any_run_says_so():
     rows = board.rows([], "micro-legs")
-    assert {row[3] for row in board.table(rows, "micro-legs").rows} == {"not run"}
-    assert "no run of it was found" in board.table(rows, "micro-legs").caption
+    assert {row[3] for row in board_table.table(rows, "micro-legs").rows} == {"not run"}
+    assert "no run of it was found" in board_table.table(rows, "micro-legs").caption
     assert pages.picture({"micro-legs": rows}) is None
 
 
@@ -257,5 +261,5 @@ def test_the_files_of_a_board(rows, tmp_path):
 @pytest.mark.parametrize("scale,share", [("micro-legs", "half"), ("micro-s", "25%")])
 def test_the_note_names_the_level_of_the_scale(scale, share):
     """A rule can be entered on any scale, and the level is not the same on each."""
-    notes = board.table(board.rows([], scale), scale).notes
+    notes = board_table.table(board.rows([], scale), scale).notes
     assert f"The level is {share} of the way" in notes[0]
