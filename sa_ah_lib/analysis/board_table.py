@@ -7,7 +7,7 @@ from sa_ah_lib.analysis import comparison
 from sa_ah_lib.analysis.board import BESIDE, LEFT_OUT, MEASURES, Row
 from sa_ah_lib.analysis.compared import evidence
 from sa_ah_lib.analysis.measures import HALF, LEVELS
-from sa_ah_lib.analysis.seeds import LEVEL, METRICS, interquartile_mean
+from sa_ah_lib.analysis.seeds import LEVEL, METRICS, MIN_SEEDS, interquartile_mean, scores
 from sa_ah_lib.analysis.sign_flip import sign_flip_p
 from sa_ah_lib.analysis.table import DASH, Table
 
@@ -33,7 +33,7 @@ def _names(row):
 def _measured(row):
     if not row.arm.runs:
         return [NOT_RUN] * len(MEASURES)
-    values = [interquartile_mean(row.arm, metric).value for metric in MEASURES]
+    values = [interquartile_mean(row.arm, metric).value if _enough(row, metric) else math.nan for metric in MEASURES]
     return [DASH if math.isnan(value) else f"{value:.{3 if value <= 1 else 1}f}" for value in values]
 
 
@@ -44,7 +44,9 @@ def _evidence(row):
     if found is None:
         return [DASH, str(len(row.arm.runs)), *[DASH] * 7]
     gain, *decided = evidence(found)
-    beside = [row.against[metric] if row.against[metric].gain.count else None for metric in BESIDE]
+    beside = [
+        row.against[metric] if row.against[metric].gain.count and _enough(row, metric) else None for metric in BESIDE
+    ]
     over_line, *_, line = evidence(row.line)
     return [gain, str(found.gain.count), *decided, *(evidence(one)[-1] for one in beside), over_line, line]
 
@@ -72,9 +74,16 @@ def _notes(found, scale):
     return (*notes, f"Without a row: {'; '.join(left)}.")
 
 
+def _enough(row, metric):
+    """Whether a measure is of all of a row's runs, or of as many as a verdict needs: a few sampled ones say nothing."""
+    counted = len(scores(row.arm, metric))
+    return counted > 0 and (counted == len(row.arm.runs) or counted >= MIN_SEEDS)
+
+
 def _sampled(found):
     """How many pairs Pass@16 is over: not every run was sampled."""
-    counts = sorted({row.against["pass_at_16"].gain.count for row in found if row.against} - {0})
+    rows = [row for row in found if row.against and _enough(row, "pass_at_16")]
+    counts = sorted({row.against["pass_at_16"].gain.count for row in rows} - {0})
     many = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1])))) if counts else ""
     return f" Pass@16 is over the pairs that were sampled, {many} in a row." if counts else ""
 

@@ -177,6 +177,12 @@ def test_sampled_runs_have_a_verdict_of_pass_at_16_and_a_row_without_samples_non
     assert not [
         note for note in board_table.table(board.rows(runs, "micro-sum"), "micro-sum").notes if "were sampled" in note
     ]
+    few = [run if run.config.seed == 1 and run.config.warm_start == 0 else replace(run, samples=[]) for run in sampled]
+    few = [ours if ours.config.rule == "first_token" else theirs for ours, theirs in zip(few, sampled, strict=True)]
+    table = board_table.table(board.rows(few, "micro-sum"), "micro-sum")
+    # One sampled run of eight, beside rows that have all.
+    (row,) = [dict(zip(table.header, row, strict=True)) for row in table.rows if row[0] == "First token only"]
+    assert row["Pass@16"] == row["verdict, Pass@16"] == "—"
     assert cells["GTPO (entropy)"]["verdict, Pass@16"] == "—" and cells["GTPO (entropy)"]["verdict"] in seeds.VERDICTS
 
 
