@@ -129,12 +129,6 @@ def configurations(name: str) -> list[RunConfig]:
     return [config for arm in DESIGNS[name].arms for config in DESIGNS[name].of(arm)]
 
 
-def runs_of(name: str, runs: Iterable[Any]) -> list[Any]:
-    """Those of ``runs`` that one design asks for, in the order of ``configurations``."""
-    found = {run.config: run for run in runs}
-    return [found[config] for config in configurations(name) if config in found]
-
-
 def missing(runs: Iterable[Any], name: str) -> list[RunConfig]:
     """The configurations of one design that none of ``runs`` has."""
     done = {run.config for run in runs}

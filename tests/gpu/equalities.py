@@ -9,6 +9,7 @@ process each, because Unsloth patches the model's classes for good and its kerne
 Unsloth's CUDA route on a CPU, see tests/unsloth/interpreted.py.
 """
 
+import itertools
 import json
 import os
 import sys
@@ -43,18 +44,11 @@ def compare(directory, place, chosen):
 
         write(trainer=trl.GRPOTrainer.__name__, torch=torch.__version__, **vars(place))
         prepared, raised = torch.load(directory / "cases.pt"), 0
-        for model in MODELS:
-            wanted = [(layout, case) for layout, case in _cases(place, chosen) if case.model == model]
-            adapter, policy = None, None
-            # One adapter after the other.
-            for layout, case in sorted(wanted, key=lambda pair: ADAPTERS[pair[0]]):
+        for model, adapter in itertools.product(MODELS, dict.fromkeys(ADAPTERS.values())):
+            wanted = [pair for pair in _cases(place, chosen) if (pair[1].model, ADAPTERS[pair[0]]) == (model, adapter)]
+            policy = load(directory / model, place, directory / model / adapter) if wanted else None
+            for layout, case in wanted:
                 try:
-                    if adapter != ADAPTERS[layout]:
-                        policy = None  # else two are held
-                        adapter, policy = (
-                            ADAPTERS[layout],
-                            load(directory / model, place, directory / model / ADAPTERS[layout]),
-                        )
                     found = _compared(policy, directory, case, layout, prepared, place)
                 except Exception:
                     # The others must not wait for it to be mended: minutes of a card are few.
