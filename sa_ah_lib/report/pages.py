@@ -18,12 +18,8 @@ from sa_ah_lib.report import paper_tables
 from sa_ah_lib.upstream.metrics import METRICS
 
 ENDPOINTS = ("pass_at_1", "auc")
-FIRST = {
-    "micro-legs": "micro-legs",
-    "micro-sum": "micro-sum",
-    "smollm2-seeds": "smollm2",
-}
-"""{preregistered design: its column in the README's table}."""
+SETTLED = tuple(name for name in preregistered.DESIGNS if name != "smollm2")
+"""The preregistered designs of the README's table: all but one, of four seeds, that can decide nothing."""
 BLOCK = re.compile(r"(<!-- made: ([\w-]+) -->\n)(.*?)(<!-- end -->)", re.S)
 
 
@@ -92,19 +88,19 @@ def preregistered_results(found: loading.Found) -> str:
 
 
 def settled(found: loading.Found) -> str:
-    """Final Pass@1 of the preregistered comparisons of ``FIRST`` whose runs are all there.
+    """Final Pass@1 of the preregistered comparisons of ``SETTLED`` whose runs are all there.
 
-    One row per comparison, one column per design. A cell: gain in points, 95 % interval, Holm's p, verdict.
+    One row per comparison, one column per scale. A cell: gain in points, 95 % interval, Holm's p, verdict.
     """
     cells: dict[str, dict[str, str]] = {}
-    for design, column in FIRST.items():
-        compared = preregistered.compared(found.results, design, ("pass_at_1",))
+    for name in SETTLED:
+        compared = preregistered.compared(found.results, name, ("pass_at_1",))
         for one in compared["pass_at_1"] if compared else []:
             told, _, adjusted, verdict = evidence(one)
             row = cells.setdefault(f"{one.first} against {one.second}", {})
-            row[column] = f"{told.replace(' points', '')}<br>p {adjusted}, {verdict}"
-    columns = [column for column in FIRST.values() if any(column in row for row in cells.values())]
-    rows = [[name, *(row.get(column, DASH) for column in columns)] for name, row in cells.items()]
+            row[preregistered.DESIGNS[name].scale] = f"{told.replace(' points', '')}<br>p {adjusted}, {verdict}"
+    columns = [scale for scale in preregistered.SCALES if any(scale in row for row in cells.values())]
+    rows = [[pair, *(row.get(column, DASH) for column in columns)] for pair, row in cells.items()]
     return _markdown(["points of Pass@1 [95 %], Holm's p", *columns], rows)
 
 
