@@ -167,11 +167,10 @@ class TokenWeighted(PrivateHooks):
     def _token_advantages(self, batch: dict[str, Any], inputs: dict[str, Any]) -> torch.Tensor:
         """(B, T) advantages times factors, in the loss's columns: the second entrance."""
         rollouts = OwnPass(self._policy, inputs, self.args.temperature)
-        exact = rollouts.entropies(None)
-        batch |= {"nats": exact * self._log_vocabulary, "sampled_ids": batch["completion_ids"] * rollouts.mask}
+        entropy = rollouts.entropies(None if self._exact else self._top_k)
+        batch["sampled_ids"] = batch["completion_ids"] * rollouts.mask
         if "log_probs" in self._rule.record.inputs:
             batch["log_probs"] = rollouts.log_probs()
-        entropy = exact if self._exact else rollouts.entropies(self._top_k)
         factors = self._factors(batch, entropy, batch["completion_mask"])
         unsloth = any(base.__name__.startswith("Unsloth") for base in type(self).__mro__)
         return on_loss_columns(batch["advantages"][:, None] * factors, inputs, unsloth)
@@ -221,15 +220,17 @@ class TokenWeighted(PrivateHooks):
         """Silence groups below the threshold, and put each row's group and reward beside TRL's own tensors."""
         advantages = output["advantages"]  # (B,)
         size = self.num_generations if self.model.training else self.num_generations_eval
-        first = self.accelerator.process_index * len(advantages)
-        scored = (rewards * self.reward_weights.to(rewards.device))[first : first + len(advantages)]  # (B, functions)
+        scored = rewards * self.reward_weights.to(rewards.device)  # of all processes: (all, functions)
         # As in TRL, a rollout that no function scored has no reward; it is not one that earned 0.
-        rewards = scored.nansum(1).masked_fill(scored.isnan().all(1), math.nan)  # (B,)
-        without_signal = silenced(spread(rewards.view(-1, size)), self.reward_threshold).repeat_interleave(size)
+        totals = scored.nansum(1).masked_fill(scored.isnan().all(1), math.nan)  # (all,)
+        # Before the rows are shared out: a group of an evaluation may span processes.
+        without_signal = silenced(spread(totals.view(-1, size)), self.reward_threshold).repeat_interleave(size)
+        rows = torch.arange(len(advantages), device=advantages.device)
+        here = rows + self.accelerator.process_index * len(advantages)
         # Tensors beside TRL's own are shuffled with them, so each row keeps its group and reward.
-        output["advantages"] = torch.where(without_signal, 0.0, advantages)
-        output[GROUP_KEY] = torch.arange(len(advantages), device=advantages.device) // size
-        output[REWARD_KEY] = rewards
+        output["advantages"] = torch.where(without_signal[here], 0.0, advantages)
+        output[GROUP_KEY] = here // size
+        output[REWARD_KEY] = totals[here]
         return output
 
     def diagnostics(self) -> dict[str, float | None]:

@@ -5,9 +5,9 @@ import math
 from sa_ah_lib import rulebook
 from sa_ah_lib.analysis import comparison
 from sa_ah_lib.analysis.board import BESIDE, LEFT_OUT, MEASURES, Row
-from sa_ah_lib.analysis.compared import evidence
+from sa_ah_lib.analysis.compared import enough, evidence
 from sa_ah_lib.analysis.measures import HALF, LEVELS
-from sa_ah_lib.analysis.seeds import LEVEL, METRICS, MIN_SEEDS, interquartile_mean, scores
+from sa_ah_lib.analysis.seeds import LEVEL, METRICS, interquartile_mean
 from sa_ah_lib.analysis.sign_flip import sign_flip_p
 from sa_ah_lib.analysis.table import DASH, Table
 
@@ -33,7 +33,7 @@ def _names(row):
 def _measured(row):
     if not row.arm.runs:
         return [NOT_RUN] * len(MEASURES)
-    values = [interquartile_mean(row.arm, metric).value if _enough(row, metric) else math.nan for metric in MEASURES]
+    values = [interquartile_mean(row.arm, metric).value if enough(row.arm, metric) else math.nan for metric in MEASURES]
     return [DASH if math.isnan(value) else f"{value:.{3 if value <= 1 else 1}f}" for value in values]
 
 
@@ -44,11 +44,15 @@ def _evidence(row):
     if found is None:
         return [DASH, str(len(row.arm.runs)), *[DASH] * 7]
     gain, *decided = evidence(found)
-    beside = [
-        row.against[metric] if row.against[metric].gain.count and _enough(row, metric) else None for metric in BESIDE
-    ]
+    beside = [evidence(_beside(row, metric))[-1] for metric in BESIDE]
     over_line, *_, line = evidence(row.line)
-    return [gain, str(found.gain.count), *decided, *(evidence(one)[-1] for one in beside), over_line, line]
+    return [gain, str(found.gain.count), *decided, *beside, over_line, line]
+
+
+def _beside(row, metric):
+    """The comparison with GRPO in another measure, or None where no pair has it."""
+    found = row.against.get(metric)
+    return found if found and found.gain.count else None
 
 
 def _notes(found, scale):
@@ -60,7 +64,8 @@ def _notes(found, scale):
         f"Interquartile means. {'; '.join(f'{METRICS[name].short}: {METRICS[name].label}' for name in MEASURES)}. The "
         f"level is {'half' if share == HALF else f'{share:.0%}'} of the way from Pass@1 before training to 1; a run "
         "that ends below it counts as its last step.",
-        "Comparisons that docs/preregistration.md does not name are exploratory.",
+        "Exploratory: comparisons that were settled before their runs have tables of their own, in "
+        "figures/preregistered, over the pairs and with the correction that docs/preregistration.md names.",
         f"{ran} of {len(found)} rows were run. A row's n is its pairs with GRPO: one warm start and one seed."
         f"{_sampled(found)}",
     ]
@@ -74,16 +79,9 @@ def _notes(found, scale):
     return (*notes, f"Without a row: {'; '.join(left)}.")
 
 
-def _enough(row, metric):
-    """Whether a measure is of all of a row's runs, or of as many as a verdict needs: a few sampled ones say nothing."""
-    counted = len(scores(row.arm, metric))
-    return counted > 0 and (counted == len(row.arm.runs) or counted >= MIN_SEEDS)
-
-
 def _sampled(found):
     """How many pairs Pass@16 is over: not every run was sampled."""
-    rows = [row for row in found if row.against and _enough(row, "pass_at_16")]
-    counts = sorted({row.against["pass_at_16"].gain.count for row in rows} - {0})
+    counts = sorted({one.gain.count for row in found if (one := _beside(row, "pass_at_16"))})
     many = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1])))) if counts else ""
     return f" Pass@16 is over the pairs that were sampled, {many} in a row." if counts else ""
 

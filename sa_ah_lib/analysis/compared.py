@@ -8,7 +8,16 @@ from pathlib import Path
 import pandas as pd
 
 from sa_ah_lib.analysis.comparison import Arm, caption, reference_of
-from sa_ah_lib.analysis.seeds import METRICS, Comparison, Estimate, compare_all, interquartile_mean, outcome, scores
+from sa_ah_lib.analysis.seeds import (
+    METRICS,
+    MIN_SEEDS,
+    Comparison,
+    Estimate,
+    compare_all,
+    interquartile_mean,
+    outcome,
+    scores,
+)
 from sa_ah_lib.analysis.table import DASH, Table
 
 
@@ -21,8 +30,13 @@ class Compared:
 
     @classmethod
     def of(cls, arms: Sequence[Arm], reference: str | Arm = "grpo", metrics: Iterable[str] = METRICS) -> "Compared":
-        """Compare every arm with the ``reference`` method's arm of its own setting, or with one arm for all."""
-        return cls(tuple(arms), {metric: against_reference(arms, metric, reference) for metric in metrics})
+        """Compare every arm with the ``reference`` method's arm of its own setting, or with one arm for all.
+
+        An arm of which a metric is known of too few runs (see ``enough``) is left out of that metric.
+        """
+        known = {metric: [arm for arm in arms if enough(arm, metric)] for metric in metrics}
+        against = {metric: against_reference(found, metric, reference) for metric, found in known.items()}
+        return cls(tuple(arms), against)
 
     @property
     def metrics(self) -> list[str]:
@@ -77,7 +91,8 @@ class Compared:
 
     def _row(self, arm, metric):
         values, found = scores(arm, metric), self.against[metric].get(arm.label)
-        cells = [arm.label, str(len(values)), estimate_text(interquartile_mean(arm, metric))]
+        told = estimate_text(interquartile_mean(arm, metric)) if enough(arm, metric) else DASH
+        cells = [arm.label, str(len(values)), told]
         gain, *decided = evidence(found)
         cells += [gain, estimate_text(found.improvement) if found else DASH, *decided]
         if metric == "steps_to":
@@ -86,6 +101,12 @@ class Compared:
         if metric == "pass_at_1":
             cells += [_mean_logged(arm, f"sa_ah/weight_{part}") for part in ("discounted", "target")]
         return cells
+
+
+def enough(arm: Arm, metric: str) -> bool:
+    """Whether a metric is known of all of an arm's runs, or of as many as a verdict needs; few of many say nothing."""
+    known = len(scores(arm, metric))
+    return known > 0 and (known == len(arm.runs) or known >= MIN_SEEDS)
 
 
 def against_reference(arms: Sequence[Arm], metric: str, reference: str | Arm = "grpo") -> dict[str, Comparison]:

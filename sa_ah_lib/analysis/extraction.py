@@ -67,8 +67,8 @@ def extraction(family: Family) -> Table:
     header = ["Method", "step", "strict Pass@1 [95%]", "flexible Pass@1 [95%]", "flexible − strict [95%]"]
     notes = (
         "Strict: the number inside a complete SOLUTION tag. Flexible: the last number of the text. Pass@1 elsewhere "
-        "reads the tag where one is opened, and else the last number. Intervals: Wilson's; of the difference, a paired "
-        "bootstrap over problems.",
+        "reads the tag where one is opened, and else the last number. Intervals: Wilson's; of the difference, that of "
+        "Bonett and Price for paired shares.",
     )
     return Table("table-s4", f"Table S4: Strict and flexible extraction. {family.caption}", header, rows, notes)
 

@@ -16,8 +16,9 @@ MEASURES = ("pass_at_1", "auc")
 NOTES = (
     "Holm's p is corrected for the rows of this table, one measure at a time. A rule at the scale's own learning rate "
     "that is divided by its group's weights has plain GRPO as its own and stands on the board alone.",
-    "Exploratory: docs/preregistration.md does not name these comparisons, but for that of SA-AH-GRPO at twice the "
-    "step, which it has among others. The table was added when 23 rows of the board of micro-legs were known.",
+    "Exploratory. That of SA-AH-GRPO at twice the step was settled before; it has a table of its own, over the pairs "
+    "and with the correction that docs/preregistration.md names. This one was added when 23 rows of the board of "
+    "micro-legs were known.",
 )
 
 

@@ -1,6 +1,6 @@
 """An end for a user's code that runs on and on."""
 
-import _thread
+import signal
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -8,32 +8,25 @@ from contextlib import contextmanager
 
 @contextmanager
 def within(seconds: float) -> Generator[None]:
-    """Stop the block after ``seconds`` as Ctrl-C would; in another thread than the main one it has no limit.
+    """Stop the block after ``seconds``; in another thread than the main one, or without POSIX timers, it has no limit.
 
     One long call into compiled code ends before it is stopped.
 
     Raises:
-        TimeoutError: the block was stopped.
+        TimeoutError: the block was stopped; its traceback ends in the line that ran.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
         yield
         return
-    late = threading.Event()
 
-    def stop():
-        late.set()
-        _thread.interrupt_main()
+    def stop(number, frame):
+        raise TimeoutError(f"expected an end within {seconds:g} seconds, it was still running")
 
-    timer = threading.Timer(seconds, stop)
-    timer.daemon = True
-    timer.start()
+    # Not as Ctrl-C: a job in the background of a script has that ignored.
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
-    except KeyboardInterrupt as interrupt:
-        if not late.is_set():
-            raise
-        error = TimeoutError(f"expected an end within {seconds:g} seconds, it was still running")
-        # The line that it was stopped in.
-        raise error.with_traceback(interrupt.__traceback__) from None
     finally:
-        timer.cancel()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -17,6 +17,8 @@ from sa_ah_lib.weighting import normalized_entropy, silenced
 PROMPTS_AT_ONCE = 16
 STD_FLOOR = 1e-4
 """What TRL adds to a group's standard deviation before it divides by it."""
+NOUGHT = 1e-6
+"""Float32 may leave the advantage of a reward at its group's mean so far from 0; it is no success and no failure."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +59,16 @@ def sample(
 
 
 def advantages(rewards: torch.Tensor, threshold: float) -> torch.Tensor:
-    """(G,) rewards of one group normalised as in training; all 0 where their spread is below ``threshold``."""
+    """(G,) rewards of one group normalised as in training, but 0 below ``NOUGHT``; all 0 where it is silenced.
+
+    Args:
+        threshold: a group whose rewards spread less is silenced.
+    """
     spread = rewards.std()
     if silenced(spread, threshold):
         return torch.zeros_like(rewards)
-    return (rewards - rewards.mean()) / (spread + STD_FLOOR)
+    found = (rewards - rewards.mean()) / (spread + STD_FLOOR)
+    return found.where(found.abs() > NOUGHT, 0.0)
 
 
 def log_probs(model: Any, ids: torch.Tensor, prompt: int, temperature: float) -> torch.Tensor:

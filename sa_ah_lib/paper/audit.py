@@ -21,7 +21,9 @@ tables and figures, which show the paper as published. "Agrees" judges the print
 NUMBERS, CLAIMS = "The paper's numbers against each other", "The claims"
 LEGEND = """\
 By the paper's numbers. Supported: the direction is in the numbers and a 5% test tells it from chance. Not supported:
-the direction is not in the numbers. Undecidable: it is, and chance could have made it.
+the direction is not in the numbers. Undecidable: it is, and chance could have made it. The tests of Pass@1 take two
+evaluations as independent. They are on the same problems, where a paired test may tell more; it needs the single
+answers, which are not published.
 
 By our runs, over seeds, one comparison per model, length, alpha and learning rate. Better or worse: told from chance,
 in the claim's direction or against it. Equivalent: the interval lies inside the margin. Undecided: none of these.

@@ -87,8 +87,9 @@ def _half_width_range():
         "95% CI of ±0.031 to ±0.042",
         f"±{low} to ±{high}",
         grade((low, high) == ("0.031", "0.042")),
-        "These are intervals of one Pass@1; the interval of a difference is 1.4 times as wide, so 0.04 to 0.06, not "
-        "0.02.",
+        "These are intervals of one Pass@1. That of a difference is 1.4 times as wide, 0.04 to 0.06, if the answers "
+        "are independent. They are to the same problems, where a paired interval may be narrower, but are not "
+        "published.",
     )
 
 

@@ -141,7 +141,7 @@ _CLAIMS = (
     (
         "SA-AH-GRPO prevents entropy collapse",
         "Abstract, both models",
-        [judges.higher_entropy],
+        [judges.not_printed("GRPO's entropies")],
         "both",
         over_seeds.larger_late(SA, GRPO, "sa_ah/entropy"),
     ),

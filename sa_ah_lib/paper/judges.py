@@ -1,4 +1,4 @@
-"""How a claim is judged by the numbers of one source, printed or logged. Needs no torch.
+"""How a claim is judged by the paper's numbers. Needs no torch.
 
 A claimed difference is *supported* where the numbers have its direction and a 5% test tells it from chance, *not
 supported* where they lack the direction, and *undecidable* where they have it and chance could have made it.
@@ -6,8 +6,6 @@ supported* where they lack the direction, and *undecidable* where they have it a
 
 from collections.abc import Callable
 from typing import NamedTuple
-
-import numpy as np
 
 from sa_ah_lib.analysis import stats
 from sa_ah_lib.analysis.results import Family, MissingData, variance
@@ -36,8 +34,7 @@ def compare(a: Run, step_a: int, b: Run, step_b: int) -> tuple[stats.Difference,
     """
     first, second = a.answers.get(step_a), b.answers.get(step_b)
     if first is not None and second is not None and len(first) == len(second):
-        differ = list(first) != list(second)
-        return stats.paired(first, second), f"McNemar, {'paired bootstrap' if differ else 'no answer differs'}"
+        return stats.paired(first, second), "McNemar, Bonett-Price"
     (correct, total), other = a.pass_at_1[step_a], b.pass_at_1.get(step_b)
     return stats.unpaired((correct, total), other or _base_counts(b, total)), "two-proportion z, Newcombe"
 
@@ -99,12 +96,8 @@ def lower_variance(method: str, than: str) -> Judge:
             raise MissingData(f"training variances of {family.model}")
         ratio = variance(b) / max(variance(a), 1e-12)
         said = f"{family.model}: {_name(b)} / {_name(a)} = {ratio:.2f}"
-        if family.source == "paper":
-            word = NOT_SUPPORTED if ratio <= 1 else UNDECIDABLE
-            return Verdict(word, f"{said}; {_name(b)}'s is printed for two models, and no rewards step by step are")
-        interval = stats.half_ratio(b.curve("reward")[1], a.curve("reward")[1])
-        word = SUPPORTED if interval.low > 1 else NOT_SUPPORTED if ratio <= 1 else UNDECIDABLE
-        return Verdict(word, f"{said} [{interval.low:.2f}, {interval.high:.2f}]")
+        word = NOT_SUPPORTED if ratio <= 1 else UNDECIDABLE
+        return Verdict(word, f"{said}; {_name(b)}'s is printed for two models, and no rewards step by step are")
 
     return judge_family
 
@@ -128,15 +121,13 @@ def trending(key: str, sign: int, what: str, only: str | None = None) -> Judge:
     return judge_family
 
 
-def higher_entropy(family: Family) -> Verdict:
-    """SA-AH-GRPO keeps more entropy than GRPO in the second half of training."""
-    a, b = family.method("sa-ah-grpo").curve("sa_ah/entropy")[1], family.method("grpo").curve("sa_ah/entropy")[1]
-    if len(a) < 4 or len(b) < 4:
-        raise MissingData(f"GRPO's entropies of {family.model}, to compare with")
-    ratio = stats.half_ratio(a, b, np.mean)
-    word = SUPPORTED if ratio.low > 1 else NOT_SUPPORTED if ratio.estimate <= 1 else UNDECIDABLE
-    interval = f"[{ratio.low:.2f}, {ratio.high:.2f}]"
-    return Verdict(word, f"{family.model}: mean entropy SA-AH-GRPO / GRPO = {ratio.estimate:.2f} {interval}")
+def not_printed(what: str) -> Judge:
+    """For a claim about numbers that the paper does not print."""
+
+    def judge_family(family):
+        raise MissingData(f"{what} of {family.model}, to compare with")
+
+    return judge_family
 
 
 def _on_gap(gap, what, test):

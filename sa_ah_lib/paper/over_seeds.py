@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from sa_ah_lib.analysis import compared, seeds
 from sa_ah_lib.analysis.comparison import arm_of, before_training, by_strength
@@ -85,39 +86,51 @@ def rising(method: str, key: str, sign: int, where: str = "") -> Judge:
 
 
 def larger_late(method: str, than: str, key: str) -> Judge:
-    """Whether the mean of a logged value over the second half of the steps is larger than another method's."""
+    """Whether the mean of a logged value over the second half of the steps is larger than another method's.
+
+    Holm's p is for every arm that is compared with the other method, as in ``between``.
+    """
 
     def judge(arms):
         first, second = arm_of(arms, method), arm_of(arms, than)
         if first is None or second is None:
             return Verdict(UNTESTED, "")
-        means = [{k: _late_mean(run, key) for k, run in arm.runs.items()} for arm in (first, second)]
-        shared = [k for k in means[0] if means[0][k] and means[1].get(k)]
-        gains = {k: float(np.log(means[0][k] / means[1][k])) for k in shared}
-        return _of_gains(f"{first.label} / {second.label}", gains, None, "mean ratio")
+        late = {arm.label: _late_means(arm, key) for arm in arms}
+        base = late.pop(second.label)
+        gains = {label: {k: math.log(mean / base[k]) for k, mean in found.items() if k in base}
+                 for label, found in late.items()}  # fmt: skip
+        tested = {label: sign_flip_p(list(found.values())) for label, found in gains.items() if len(found) > 1}
+        corrected = multipletests(list(tested.values()), method="holm")[1] if tested else []
+        adjusted = dict(zip(tested, corrected, strict=True))
+        return _of_gains(
+            f"{first.label} / {second.label}", gains[first.label], None, "mean ratio", adjusted.get(first.label)
+        )
 
     return judge
 
 
-def _of_gains(label, gains, scale, what):
-    """The verdict on {key: gain}; "better" or "worse" as in ``seeds``: by the interval and the test."""
+def _of_gains(label, gains, scale, what, adjusted=None):
+    """The verdict on {key: gain}; "better" or "worse" as in ``seeds``: by the interval and the (``adjusted``) p."""
     if not gains:
         return Verdict(UNTESTED, "")
     mean, p_value, (low, high) = float(np.mean(list(gains.values()))), 1.0, (-math.inf, math.inf)
     if len(gains) > 1:
         p_value = sign_flip_p(list(gains.values()))
         low, high = seeds.student(gains, seeds.error_of_pairs(gains))
+    told = f"sign-flip p = {p_value:.3g}" + ("" if adjusted is None else f", {adjusted:.3g} after Holm")
+    p_value = p_value if adjusted is None else adjusted
     decided = len(gains) >= seeds.MIN_SEEDS and p_value < seeds.LEVEL and not low <= 0 <= high
     word = "undecided" if not decided else "better" if mean > 0 else "worse"
     shown = _shown(mean, *((high, low) if scale == -1 else (low, high)), scale)
-    return Verdict(word, f"{label} {shown} {what} over {len(gains)} runs (sign-flip p = {p_value:.3g})")
+    return Verdict(word, f"{label} {shown} {what} over {len(gains)} runs ({told})")
 
 
 def _shown(mean, low, high, scale):
-    """A mean and its bounds as a ratio (``scale`` None: they are logarithms), or times ``scale``."""
+    """A mean and its bounds: a ratio (``scale`` None: they are logarithms), or a correlation, times ``scale``."""
     if scale is None:
-        return f"× {np.exp(mean):.2f} [{np.exp(low):.2f}, {np.exp(high):.2f}]"
-    return f"{scale * mean:+.2f} [{scale * low:+.2f}, {scale * high:+.2f}]"
+        return f"× {np.exp(mean):.3f} [{np.exp(low):.3f}, {np.exp(high):.3f}]"
+    low, high = np.clip([scale * low, scale * high], -1, 1)
+    return f"{scale * mean:+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
 def _weakest(words):
@@ -132,6 +145,8 @@ def _slope(run, key, where):
     return float(stats.spearmanr([row["step"] for row in rows], [row[key] for row in rows]).statistic)
 
 
-def _late_mean(run, key):
-    values = run.curve(key)[1]
-    return float(second_half(values).mean()) if len(values) > 3 else None
+def _late_means(arm, key):
+    """{key of a run: mean of a logged value over its second half}, where it is above 0."""
+    curves = {k: run.curve(key)[1] for k, run in arm.runs.items()}
+    means = {k: float(second_half(values).mean()) for k, values in curves.items() if len(values) > 3}
+    return {k: mean for k, mean in means.items() if mean > 0}

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from sa_ah_lib.analysis import board, comparison, distance
 from sa_ah_lib.report import forest
 from sa_ah_lib.report.board_pages import APART, STYLES
+from sa_ah_lib.report.comparison_rows import save_comparisons
 from sa_ah_lib.report.style import WIDTHS, caption, save_pictures, styled
 from sa_ah_lib.train.run import Run
 
@@ -31,7 +32,7 @@ def plot(moved: Mapping[str, Sequence[distance.Moved]], ax: Axes | None = None) 
         for one in found:
             if one.at_equal:
                 place = labels.index(one.arm.label) + shift
-                forest.gain(ax, place, one.at_equal, style, ticks=0)
+                forest.gain(ax, place, one.at_equal, style)
                 beside.append((place, f"{one.kl / found[0].kl:.2f}", style["color"]))
     forest.rows(ax, labels)
     forest.beside(ax, beside).set_ylabel("KL from the start / GRPO's", fontsize=6)
@@ -58,15 +59,20 @@ def picture(moved: Mapping[str, Sequence[distance.Moved]], width: str = "single"
         figure, ax = plt.subplots(figsize=(WIDTHS[width], height), layout="constrained")
         plot(moved, ax)
         told = "; ".join(comparison.caption([one.arm for one in found]) for found in moved.values())
-        bars = f"bars: 95% intervals; ticks: pairs; grey: margin; {forest.DECIDED}"
+        bars = f"bars: 95% intervals; grey: margin; {forest.DECIDED}"
         return caption(figure, f"Token-weight rules against GRPO as far from the start. {told}; {bars}")
 
 
 def save(results: Sequence[Run], directory: str | Path, width: str = "single") -> list[Path]:
     """Write ``distance-<scale>`` as Markdown, CSV and LaTeX, and ``distance`` as PNG, SVG and PDF; the paths.
 
+    ``distance-numbers.csv`` and ``distance-pairs.csv`` hold the comparisons with GRPO as far, to compute with.
     Scales without GRPO at two learning rates or more are left out.
     """
     moved = {scale: found for scale in board.SCALES if (found := distance.moved(results, scale))}
     paths = [path for scale, found in moved.items() for path in distance.table(found, scale).save(directory)]
-    return paths + (save_pictures(picture(moved, width), directory, "distance") if moved else [])
+    if moved:
+        compared = {scale: [one.at_equal for one in found if one.at_equal] for scale, found in moved.items()}
+        paths += save_pictures(picture(moved, width), directory, "distance")
+        paths += save_comparisons(compared, directory, "distance")
+    return paths

@@ -37,6 +37,15 @@ def gain(ax: Axes, place: float, comparison: Comparison, style: Mapping[str, Any
     interval(ax, place, shown(comparison.metric, [found.value])[0], *ends, style)
 
 
+def beyond(ax: Axes, place: float, comparison: Comparison, furthest: float, style: Mapping[str, Any]) -> None:
+    """An arrow at the edge with the number, for a mean gain in points further from 0 than ``furthest``."""
+    (value,), color = shown(comparison.metric, [comparison.gain.value]), style["color"]
+    side = 1 if value > 0 else -1
+    ax.plot(side * furthest, place, ">" if side > 0 else "<", color=color, markersize=4)
+    align, told = ("right" if side > 0 else "left"), f"{value:+.0f}".replace("-", "−")
+    ax.text(side * furthest * 0.92, place, told, color=color, fontsize=6, ha=align, va="center_baseline")
+
+
 def values(ax: Axes, place: float, points: Sequence[float] | np.ndarray, style: Mapping[str, Any]) -> None:
     """Single values as ticks in the colour of ``style``."""
     ax.plot(points, [place] * len(points), "|", color=style["color"], alpha=0.6, markersize=4)

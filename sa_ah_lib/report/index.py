@@ -1,6 +1,7 @@
 """An index of a directory of tables and figures by the paper's numbers, with the pictures. Needs no torch."""
 
 import re
+from html import escape
 from itertools import zip_longest
 from pathlib import Path
 
@@ -13,6 +14,8 @@ OURS = ("table-s1", "table-s2", "table-s3", "table-s4")
 BOTH = ("paper", "measured")
 """The two sources, and the folders with tables of several models of one."""
 ENDINGS = ("md", "csv", "tex", "png", "svg", "pdf")
+NUMBERS = ("numbers", "pairs")
+"""CSV files to compute with, beside a picture of comparisons."""
 _CAPTION = re.compile(r"\*\*(?:Table \w+: )?(?P<title>.*?)[.,] (?P<origin>(?:paper|measured): .*)\*\*")
 INTRODUCTION = """# Tables and figures
 
@@ -90,8 +93,12 @@ def _section(directory, folders, name):
 def _cell(directory, folder, name, origin):
     """Thumbnail where there is a picture, folder, origin and links to every form."""
     forms = [ending for ending in ENDINGS if (directory / folder / f"{name}.{ending}").exists()]
-    links = " · ".join(f"[{ending}]({folder}/{name}.{ending})" for ending in forms)
-    picture = f"<img src='{folder}/{name}.png' width='240' alt='{name}, {folder}'><br>" if "png" in forms else ""
+    files = {ending: f"{name}.{ending}" for ending in forms} | {kind: f"{name}-{kind}.csv" for kind in NUMBERS}
+    there = {told: file for told, file in files.items() if (directory / folder / file).exists()}
+    links = " · ".join(f"[{told}]({folder}/{file})" for told, file in there.items())
+    seen = FIGURES[name].title if name in FIGURES else name.replace("-", " ")
+    told = escape(f"{seen}. {origin or folder}", quote=True)
+    picture = f"<img src='{folder}/{name}.png' width='240' alt='{told}'><br>" if "png" in forms else ""
     where = f"`{folder}/` {origin.partition(': ')[2]}<br>" if origin else ""
     return f"{picture}{where}{links}"
 

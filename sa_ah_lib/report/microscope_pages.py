@@ -62,8 +62,9 @@ def gradient_table(study: Study, name: str, part: str = WHOLE[0], layers: str = 
     notes = (
         "95% bootstrap intervals over prompts. Noise: root of the trace of the covariance of a step's gradient. Norms "
         "and cosines are of the mean gradient, estimated from pairs of different prompts. Step's cosine: what the "
-        "gradient of one step has with GRPO's mean gradient. A bound is missing where it is infinite, both where more "
-        "than 5% of the resamples have no number: there GRPO's own mean gradient is estimated at 0.",
+        "gradient of one step has with GRPO's mean gradient. Cosines are cut at 1. A bound is missing where it is "
+        "infinite, both where more than 5% of the resamples have no number: there the rule's mean gradient or GRPO's "
+        "is estimated at 0.",
     )
     title = f"Gradients of frozen rollouts, {told(study['settings'])}"
     return Table(name, title, ["rule", *columns.values()], rows, notes)
@@ -77,11 +78,11 @@ def replay_table(study: Study, name: str) -> Table:
     for rule in dict.fromkeys(rule for rule, _ in whole):
         cells = [_number(whole[rule, sign][key]) for sign in ("successes", "failures") for key in ("trained", "weight")]
         rows.append([rule, *cells, *(_number(overlaps.get((rule, other))) for other in ("GRPO", "SA-AH-GRPO"))])
-    header = ["rule", "trained, successes", "mean weight", "trained, failures", "mean weight ", "overlap with GRPO",
-              "overlap with SA-AH"]  # fmt: skip
+    header = ["rule", "trained, successes", "mean weight, successes", "trained, failures", "mean weight, failures",
+              "overlap with GRPO", "overlap with SA-AH"]  # fmt: skip
     notes = (
         "Trained: share of tokens with a weight other than 0. Overlap: sum of the smaller over sum of the larger "
-        "weights, both scaled to mean 1; 1 where two rules train alike.",
+        "weights, both scaled to mean 1; 1 where two rules train alike, — where a rule has negative weights.",
     )
     return Table(name, f"Which tokens a rule trains, {told(study['settings'])}", header, rows, notes)
 

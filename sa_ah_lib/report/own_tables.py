@@ -15,7 +15,8 @@ from sa_ah_lib.report.paper_tables import caption
 def comparisons(family: Family) -> Table:
     """Table S1: every pair of methods and the base, at the final checkpoint and at the last common one.
 
-    Paired tests (McNemar, bootstrap) where per-problem answers are known, else the two-proportion z-test.
+    Paired (McNemar's test, Bonett and Price's interval) where per-problem answers are known, else the two-proportion
+    z-test.
     """
     pairs = _pairs(family)
     if not pairs:
@@ -33,8 +34,6 @@ def comparisons(family: Family) -> Table:
     ]
     if family.source == "paper":
         notes.append(f"The base is {RAW_BASE[family.scale]}, as evaluated; Table 2 has it 0.015 lower (Section 4.1).")
-    if any(row[-1].endswith("no answer differs") for row in rows):
-        notes.append("Where no answer differs, the interval is the exact bound 1 - 0.05^(1/N) on the share that does.")
     header = ["difference in Pass@1", "step", "estimate", "95% interval", "p", "test"]
     return Table("table-s1", caption("S1", "Differences in Pass@1", [family]), header, rows, tuple(notes))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from sa_ah_lib.analysis import answer, board, distance, loading, own_setting, preregistered
-from sa_ah_lib.analysis.compared import Compared, against_reference, evidence
+from sa_ah_lib.analysis.compared import Compared, evidence
 from sa_ah_lib.analysis.comparison import by_family, caption
 from sa_ah_lib.analysis.extraction import extraction
 from sa_ah_lib.analysis.table import DASH
@@ -39,26 +39,6 @@ def extracted(found: loading.Found) -> str:
     """Pass@1 by strict and by flexible extraction of every measured scale, one table per scale."""
     families = [family for family in found.of_seed(123).families if family.methods]
     return "\n\n".join(extraction(family).markdown.rstrip() for family in families) + "\n"
-
-
-def main_results(found: loading.Found) -> str:
-    """Pass@1 of the paper's two rules, and of AH-GRPO by position, against GRPO over seeds; one row per comparison.
-
-    Scales with preregistered comparisons are left out: ``settled`` has theirs.
-    """
-    rows = []
-    others = [run for run in found.results if run.config.scale not in preregistered.SCALES]
-    for name, arms in by_family(others).items():
-        compared = {} if name.endswith("-settings") else against_reference(arms, "pass_at_1")
-        for arm in arms:
-            if arm.label in compared and arm.config.method in ("ah-grpo", "sa-ah-grpo"):
-                rule = arm.config.method.upper() + ("" if arm.config.has_own_rule else f", by {arm.config.rule}")
-                gain = compared[arm.label]
-                scales = dict.fromkeys(key[0] for key in arm.runs)
-                run = f"{', '.join(scales)}, {arm.config.steps} steps"
-                told, _, *decided = evidence(gain)
-                rows.append([run, f"{arm.config.alpha:g}", rule, gain.gain.count, told, *decided])
-    return _markdown(["model", "alpha", "rule", "seeds", "gain in Pass@1 [95 %]", "Holm p", "verdict"], sorted(rows))
 
 
 def comparisons(found: loading.Found) -> str:
@@ -144,7 +124,7 @@ def _mean(rows, key):
 
 
 BLOCKS: dict[str, Callable[[loading.Found], str]] = {
-    "main": main_results, "metrics": metrics, "summary": summary, "comparisons": comparisons, "extraction": extracted,
+    "metrics": metrics, "summary": summary, "comparisons": comparisons, "extraction": extracted,
     "preregistered": preregistered_results, "settled": settled, "learnt": learnt, "distance": distances,
     "own-setting": own_settings,
 }  # fmt: skip

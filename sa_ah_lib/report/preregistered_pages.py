@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from sa_ah_lib.analysis import preregistered
 from sa_ah_lib.analysis.seeds import METRICS, Comparison, outcome
 from sa_ah_lib.report import forest
+from sa_ah_lib.report.comparison_rows import save_comparisons
 from sa_ah_lib.report.style import WIDTHS, caption, save_pictures, styled
 
 STYLES = {
@@ -57,11 +58,15 @@ def picture(runs: Sequence[Any], name: str, width: str = "single") -> Figure | N
 
 
 def save(runs: Sequence[Any], directory: str | Path, width: str = "single") -> list[Path]:
-    """Write the tables of every design, and a picture of each design whose runs are all there; the paths written."""
+    """Write the tables of every design, and of each whose runs are all there a picture and its numbers; the paths."""
     paths = []
     for name in preregistered.DESIGNS:
         tables = [preregistered.table(runs, name, endpoint) for endpoint in preregistered.ENDPOINTS]
         paths += [path for table in tables for path in table.save(directory)]
         if drawn := picture(runs, name, width):
             paths += save_pictures(drawn, directory, f"preregistered-{name}")
+            found = preregistered.compared(runs, name) or {}
+            scale = preregistered.DESIGNS[name].scale
+            comparisons = {scale: [one for ones in found.values() for one in ones]}
+            paths += save_comparisons(comparisons, directory, f"preregistered-{name}")
     return paths

@@ -43,7 +43,7 @@ SCORE_BARS = "bars: 95% bootstrap intervals over seeds, warm starts held; ticks:
 GAIN_BARS = (
     f"bars: 95% intervals over seeds and problems (variance: seeds); ticks: pairs; grey: margin; {forest.DECIDED}"
 )
-PROFILE_BANDS = "bands, where drawn: 95% bootstrap intervals over seeds"
+PROFILE_BANDS = "bands, where drawn: 95% bootstrap intervals over seeds, warm starts held"
 
 
 def plot_scores(arms: Sequence[Arm], metric: str, ax: Axes | None = None) -> Axes:
@@ -53,7 +53,7 @@ def plot_scores(arms: Sequence[Arm], metric: str, ax: Axes | None = None) -> Axe
         forest.values(ax, row + TICKS, list(scores(arm, metric).values()), style)
         found = interquartile_mean(arm, metric)
         forest.interval(ax, row, found.value, found.low, found.high, style)
-    forest.rows(ax, [arm.label for arm in arms])
+    forest.rows(ax, _counted({arm.label: len(scores(arm, metric)) for arm in arms}))
     ax.set_xlabel(METRICS[metric].label)
     if METRICS[metric].ratio:
         _plain_log(ax)
@@ -75,7 +75,7 @@ def plot_gains(compared: Compared, metric: str, ax: Axes | None = None) -> Axes:
     drawn = dict(zip([arm.label for arm in arms], styles(arms), strict=True))
     for row, arm in enumerate(others):
         forest.gain(ax, row, against[arm.label], drawn[arm.label], ticks=TICKS)
-    forest.rows(ax, [arm.label for arm in others])
+    forest.rows(ax, _counted({arm.label: against[arm.label].gain.count for arm in others}))
     better = "right" if rule.larger_is_better else "left"
     unit = f"{rule.label}, ratio to {anchor.label}" if rule.ratio else f"{rule.label} − {anchor.label} (points)"
     settings = sum(arm.config.method == anchor.config.method for arm in arms) > 1
@@ -83,6 +83,12 @@ def plot_gains(compared: Compared, metric: str, ax: Axes | None = None) -> Axes:
     if rule.ratio:
         _plain_log(ax)
     return ax
+
+
+def _counted(counts):
+    """Labels of {label: runs or pairs}; with the number where the rows differ in it."""
+    alike = len(set(counts.values())) < 2
+    return [label if alike else f"{label} (n = {count})" for label, count in counts.items()]
 
 
 def plot_profile(arms: Sequence[Arm], metric: str, ax: Axes | None = None) -> Axes:
@@ -148,7 +154,7 @@ def _gain_bars(arms):
 
 
 def _pair(arms, draw, rows, width, bars):
-    figure, axes = _axes(width, 0.9 + 0.2 * max(rows, 2), sharey=True)
+    figure, axes = _axes(width, 0.7 + 0.12 * len(_lines(arms, width, bars)) + 0.22 * max(rows, 2), sharey=True)
     for ax, metric in zip(axes, DRAWN, strict=True):
         draw(metric, ax)
     return _captioned(figure, arms, width, bars)
@@ -163,10 +169,14 @@ def _axes(width, height, sharey):
 
 
 def _captioned(figure, arms, width, bars):
-    columns, size = (120, 7) if width > 5 else (72, 5)
-    lines = [textwrap.fill(text, columns) for text in (caption(arms), bars)]
-    figure.suptitle("\n".join(lines), fontsize=size, color="0.3")
+    figure.suptitle("\n".join(_lines(arms, width, bars)), fontsize=7 if width > 5 else 5, color="0.3")
     return figure
+
+
+def _lines(arms, width, bars):
+    """The lines of a caption."""
+    columns = 120 if width > 5 else 72
+    return [line for text in (caption(arms), bars) for line in textwrap.wrap(text, columns)]
 
 
 def styles(arms: Iterable[Arm]) -> list[dict[str, Any]]:

@@ -27,6 +27,16 @@ _NUMBER = re.compile(
 )
 
 
+# LaTeX's and print's ways to part thousands. A plain blank is none: "4 500" may be two numbers.
+_THOUSANDS = re.compile(r"(?<=[0-9])(?:\{,\}|\\[,!;:]|[\u00a0\u2009\u202f'\u2019])(?=[0-9]{3}(?![0-9]))")
+_EXPONENT = re.compile(r"\^(?:\{[^{}]*\}|[-+\u2212]?[0-9]+)")
+
+
+def _numerals(text):
+    """Matches of every number in ``text``, in order."""
+    return _NUMBER.finditer(_EXPONENT.sub("^", _THOUSANDS.sub(",", text)))
+
+
 def between(text: str, start: str, end: str) -> tuple[str, bool] | None:
     """What follows the first ``start``, and whether ``end`` closes it; None without ``start``."""
     _, opened, rest = text.partition(start)
@@ -42,14 +52,15 @@ def extract_answer(text: str) -> float | None:
     "5 + 3 = 8" is 8. A block without a number gives None, whatever stands elsewhere, and so does
     a last number without a finite value ("3/0", 400 digits). Never raises for a string.
 
-    Numbers take a sign (``-``, ``+``, U+2212), thousands commas, a currency sign, decimals, a
-    fraction ("3/4" is 0.75) or an exponent ("1.5e3" is 1500). Units, percent signs and full stops
-    are passed over ("50%" is 50). Digits glued behind a letter or ``^`` belong to a name or a
-    unit ("m2", "cm^2") and are no number; nor are non-ASCII digits, mixed numbers ("1 1/2" ends
-    in 0.5) or LaTeX fractions.
+    Numbers take a sign (``-``, ``+``, U+2212), thousands parted by commas, apostrophes, narrow
+    blanks or LaTeX's ``{,}`` and ``\\,``, a currency sign, decimals, a fraction ("3/4" is 0.75)
+    or an exponent ("1.5e3" is 1500). Units, percent signs and full stops are passed over ("50%"
+    is 50). Digits glued behind a letter or ``^`` belong to a name, a unit or a power ("m2",
+    "cm^{2}"; "10^3" is read as 10) and are no number; nor are thousands parted by plain blanks,
+    non-ASCII digits, mixed numbers ("1 1/2" ends in 0.5) or LaTeX fractions.
     """
     block = between(text, SOLUTION_START, SOLUTION_END)
-    last = deque(_NUMBER.finditer(text if block is None else block[0]), maxlen=1)
+    last = deque(_numerals(text if block is None else block[0]), maxlen=1)
     return _value(last[0]) if last else None
 
 
@@ -60,7 +71,7 @@ def gold_answer(answer: str | float | Real) -> float:
     """
     value = None
     if isinstance(answer, str):
-        numbers = list(_NUMBER.finditer(answer.rpartition("####")[2]))
+        numbers = list(_numerals(answer.rpartition("####")[2]))
         value = _value(numbers[0]) if len(numbers) == 1 else None
     elif isinstance(answer, Real) and not isinstance(answer, bool):
         # False for NaN, infinities and integers that float() would refuse. Real's own stub lacks the comparison.

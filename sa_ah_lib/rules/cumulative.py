@@ -160,7 +160,8 @@ def top_entropy(entropy: torch.Tensor, mask: torch.Tensor, share: torch.Tensor) 
 def shuffled(entropy: torch.Tensor, mask: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Each rollout's entropies in random order on its own tokens; (R, T), 0 on padding.
 
-    The draw belongs to a token's number in its rollout, not to its column, so padding does not change it.
+    The draw belongs to a token's number in its rollout, not to its column: padding before it does not change it. The
+    width of the batch does, from the second rollout on.
     """
     tokens = mask.bool()
     draws = torch.rand(tokens.shape, generator=generator).to(entropy.device)

@@ -123,8 +123,12 @@ def now() -> str:
 
 
 def _last_started(partial):
-    """{cell, source} of the last cell that papermill started, as its output notebook says."""
-    cells = json.loads(partial.read_text(encoding="utf-8"))["cells"] if partial.is_file() else []
+    """{cell, source} of the last cell that papermill started, as its output notebook says, if it can be read."""
+    try:
+        cells = json.loads(partial.read_text(encoding="utf-8"))["cells"] if partial.is_file() else []
+    except (ValueError, KeyError):
+        # Papermill was killed, or the disk was full, while it wrote.
+        return {"cell": "unknown", "source": ""}
     started = [cell for cell in cells if cell["metadata"].get("papermill", {}).get("start_time")]
     last = started[-1] if started else {"id": "before the first", "source": ""}
     return {"cell": last.get("id"), "source": "".join(last["source"]).strip().split("\n")[0]}

@@ -40,7 +40,7 @@ def run(cells: list[Cell], address: str, workers: int | None = None) -> Iterator
                     # Nobody wrote it down where the worker was killed, or never came as far as the cell.
                     if cell.record().get("state") != "failed" or not cell.failures(began):
                         error = getattr(error, "cause", None) or error
-                        cell.fail(f"{type(error).__name__}: {str(error).strip().splitlines()[0]}")
+                        cell.fail(f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
                 if states[cell.id] == "busy":
                     pending[task.remote(cell)] = cell
             yield states

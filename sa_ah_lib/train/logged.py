@@ -52,7 +52,8 @@ def groups(rows: Iterable[dict[str, Any]], config: RunConfig, log_vocabulary: fl
             log_vocabulary=log_vocabulary,
             rewards=torch.tensor([float(row["reward"]) for row in members]),
             completion_ids=padded([[numbers[text] for text in row["tokens"]] for row in members]).long(),
-            progress=step / max(1, config.steps),
+            # Weights are made before their step is counted.
+            progress=(step - 1) / max(1, config.steps),
             seed=step,
         )
         yield Group(config, step, members, batch)

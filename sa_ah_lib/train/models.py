@@ -46,6 +46,10 @@ class Loaded:
     source: dict
 
 
+THREADS = torch.get_num_threads()
+"""Torch's own number on this machine, before a micro model had it changed."""
+
+
 def device_name() -> str:
     """The GPU's name, or "cpu"."""
     return torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu"
@@ -57,8 +61,9 @@ def choose_threads(config: RunConfig) -> None:
     Their matrices are too small to share out, and on a busy machine threads that wait for each other take several times
     longer. It is also what the published runs had, so that theirs can be repeated.
     """
-    if config.model.startswith("micro-") and not torch.cuda.is_available() and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(1)
+    if torch.cuda.is_available() or "OMP_NUM_THREADS" in os.environ:
+        return
+    torch.set_num_threads(1 if config.model.startswith("micro-") else THREADS)
 
 
 def peak_memory() -> int | None:
@@ -174,12 +179,14 @@ def load(config: RunConfig, adapter: str | Path | None = None) -> Loaded:
 def save_adapter(loaded: Any, directory: str | Path) -> None:
     """Save the LoRA adapter (safetensors) and the tokenizer, without TRL's reference copy of the adapter.
 
-    Raises:
-        ValueError: every LoRA B matrix is zero, that is, the adapter never learnt anything.
+    An adapter that learnt nothing is saved too, and that is printed.
     """
     changed = [p.detach().abs().max().item() > 0 for name, p in loaded.model.named_parameters() if "lora_B" in name]
     if not any(changed):
-        raise ValueError("the adapter to save must have been trained, but every lora_B is zero. Train it first.")
+        print(
+            "Nothing was learnt: every lora_B of the adapter is zero. The first step has learning rate 0, so one step "
+            "learns nothing; nor do steps in which no group has a signal, or a learning rate of 0."
+        )
     loaded.model.save_pretrained(
         directory, safe_serialization=True, selected_adapters=list(loaded.model.active_adapters)
     )

@@ -38,10 +38,14 @@ def publish(directory: str | Path, target: str | Path) -> Path:
     if not run.finished:
         raise ValueError(f"only a finished run is published. {directory} has no finished.json; run it to its end.")
     target.mkdir(parents=True, exist_ok=True)
-    answers, there = _lines(run.eval), target / "eval.jsonl"
+    answers, there, samples = _lines(run.eval), target / "eval.jsonl", target / "samples.jsonl"
+    same = there.is_file() and there.read_bytes() == answers
+    if not same:
+        # Of the run that had this name before, whose answers were others.
+        samples.unlink(missing_ok=True)
     if run.samples:
-        (target / "samples.jsonl").write_bytes(_lines(run.samples))
-    if there.is_file() and there.read_bytes() == answers:
+        samples.write_bytes(_lines(run.samples))
+    if same:
         return target
     for name in ("config.json", "environment.json", "finished.json"):
         shutil.copyfile(run.directory / name, target / name)
@@ -83,13 +87,21 @@ def archive(directories: Iterable[str | Path], target: str | Path) -> list[Path]
     return [target / name for name in sorted(groups)]
 
 
-@functools.cache
 def unpacked(path: Path) -> Path:
     """A directory of the runs in an archive that ``archive`` wrote; it goes when this process ends.
 
     Raises:
         ValueError: the file is no such archive.
     """
+    try:
+        state = path.stat()
+    except OSError as error:
+        raise ValueError(f"expected an archive that `make publish` wrote. Got {path} ({error}).") from error
+    return _unpacked_as_of(path, state.st_mtime_ns, state.st_size)
+
+
+@functools.cache
+def _unpacked_as_of(path, changed, size):
     _unpacked.append(tempfile.TemporaryDirectory(prefix="sa-ah-logs-"))
     try:
         _extract(path, _unpacked[-1].name)

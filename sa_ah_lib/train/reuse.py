@@ -57,9 +57,12 @@ def check_pairs(runs: Iterable[Run], data_dir: str | Path | None = None) -> None
     Raises:
         OtherDataError: one did not; names both and says what to do. ValueError, OSError: see ``data.load``.
     """
-    drawn = {tuple(getattr(run.config, name) for name in DRAWING): run for run in runs}
-    for run in drawn.values():
-        record, today = run.environment.get("data", {}), data.load(run.config, data_dir).record
+    drawn: dict[tuple, list[Run]] = {}
+    for run in runs:
+        drawn.setdefault(tuple(getattr(run.config, name) for name in DRAWING), []).append(run)
+    today_of = {key: data.load(members[0].config, data_dir).record for key, members in drawn.items()}
+    for key, run in ((key, run) for key, members in drawn.items() for run in members):
+        record, today = run.environment.get("data", {}), today_of[key]
         if record.get("sha256", today["sha256"]) != today["sha256"]:
             raise OtherDataError(
                 f"runs of a pair must be made on the same problems. {run.config.run_id} has {named(record)}; a new run "

@@ -29,7 +29,9 @@ class StepSums:
         self.sums = {name: value + self.sums[name] for name, value in new.items()} if self.sums else new
 
     def take(self, accelerator: Any) -> dict[str, float | None]:
-        """``from_sums`` of all micro-batches and processes; nothing is left."""
+        """``from_sums`` of all micro-batches and processes, {} where there were none; nothing is left."""
+        if not self.sums:
+            return {}
         # One tensor, so that several processes talk once.
         values = accelerator.reduce(torch.stack(list(self.sums.values())), reduction="sum")
         sums, self.sums = dict(zip(self.sums, values.tolist(), strict=True)), {}

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -181,6 +183,16 @@ def test_a_rule_that_runs_on_and_on_is_stopped(written, batches, monkeypatch):
         raise KeyboardInterrupt  # the user's own
 
 
+def test_a_job_in_the_background_of_a_script_has_the_limit_too():
+    """There Ctrl-C is ignored, and an endless rule ran on."""
+    code = (
+        "import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nfrom sa_ah_lib.enter import limit\n"
+        "try:\n    with limit.within(0.2):\n        time.sleep(20)\nexcept TimeoutError:\n    print('stopped')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=15)
+    assert done.stdout == "stopped\n"
+
+
 def test_there_is_no_limit_in_another_thread():
     """What would be stopped is the main one, which waits for it here."""
     ended = []
@@ -277,6 +289,13 @@ def test_a_file_that_is_loaded_again_replaces_its_rule(written):
     assert RULES["mine"] is second and first is not second
     with pytest.raises(rule_file.RuleFileError, match="a name of its own. Got 'mine'"):
         rule_file.load(written(name="other.py"))
+
+
+def test_a_replayed_group_has_the_progress_that_it_was_trained_at():
+    """Weights are made before their step is counted; a rule that reads the progress replayed with that of the next."""
+    group = next(group for group in REPLAYED if group.step == 1)
+    assert group.batch.progress == 0
+    assert {round(g.batch.progress * g.config.steps) - g.step for g in REPLAYED} == {-1}
 
 
 def test_logged_groups_are_what_was_trained_on():

@@ -4,6 +4,7 @@ import copy
 import inspect
 import math
 import statistics
+from types import SimpleNamespace
 
 import pytest
 
@@ -507,6 +508,24 @@ def test_diagnostics_pool_tokens_over_micro_batches_and_start_afresh(build):
     assert made.diagnostics() == pytest.approx(diagnostics_by_hand(parts, ALPHA, 0.15, "all"), rel=1e-5)
     made.compute_loss(made.model, tiny.micro_batch(seed=2))
     assert made.diagnostics() == pytest.approx(diagnostics_by_hand([made.last_rollouts], ALPHA, 0.15, "all"), rel=1e-5)
+
+
+def test_diagnostics_of_nothing_are_none(build):
+    """Asked before the first step, or right after a log, they ended in an error of torch's."""
+    assert build().diagnostics() == {}
+
+
+def test_a_group_of_an_evaluation_may_span_processes(build):
+    """TRL allows it; four of its eight rewards made no group here, and the first evaluation failed."""
+    half = SimpleNamespace(
+        model=SimpleNamespace(training=False), num_generations=4, num_generations_eval=8, reward_threshold=0.15,
+        reward_weights=torch.ones(1), accelerator=SimpleNamespace(process_index=1),
+    )  # fmt: skip
+    for high, kept in ((1.0, [1.0] * 4), (0.1, [0.0] * 4)):
+        rewards = torch.tensor([0.0] * 4 + [high] * 4)[:, None]
+        found = type(build()).rollouts_scored(half, {"advantages": torch.ones(4)}, rewards)
+        assert found["advantages"].tolist() == kept
+        assert found[GROUP_KEY].tolist() == [0] * 4 and found[REWARD_KEY].tolist() == rewards[4:, 0].tolist()
 
 
 def test_without_negatives_their_weight_is_zero(build):

@@ -257,7 +257,7 @@ def test_the_files_of_a_board(rows, tmp_path):
     paths = pages.save({"micro-sum": rows}, tmp_path)
     names = {path.name for path in paths}
     assert names == {f"board-micro-sum.{e}" for e in ("md", "csv", "tex")} | {
-        f"board.{e}" for e in ("png", "svg", "pdf")
+        f"board{e}" for e in (".png", ".svg", ".pdf", "-numbers.csv", "-pairs.csv")
     }
     assert all(path.stat().st_size > 500 for path in paths)
     width = plt.imread(tmp_path / "board.png").shape[1] / 300

@@ -64,6 +64,22 @@ def test_a_run_trained_again_to_be_sampled_keeps_its_first_logs(runs, tmp_path):
     assert kept.environment == runs[0].environment and replaced.environment == {"git": "later"}
 
 
+def test_samples_of_other_answers_do_not_stay_beside_a_run(runs, tmp_path):
+    """Pass@16 of the weights before stood beside Pass@1 of those after; and the archive of before was read."""
+    directory = runs[0].directory
+    line = json.dumps({"problem": 0, "n": 16, "correct": 3, "problems": 1, "temperature": 1.0}) + "\n"
+    (directory / "samples.jsonl").write_text(line)
+    publish.archive([directory], tmp_path / "packed")
+    (packed,) = loading.load(tmp_path / "packed").results
+    assert len(packed.samples) == 1
+    (directory / "samples.jsonl").unlink()
+    text = (directory / "eval.jsonl").read_text()
+    (directory / "eval.jsonl").write_text(text.replace('"completion": "4"', '"completion": "5"', 1))
+    publish.archive([directory], tmp_path / "packed")
+    (packed,) = loading.load(tmp_path / "packed").results
+    assert packed.samples == [] and packed.eval[0]["completion"] == "5"
+
+
 def test_each_scale_and_length_has_an_archive_and_zero_shot_none(runs, tmp_path):
     other = [write_run(tmp_path / "runs", preset(s, "grpo", steps=n)) for s, n in (("micro-l", 30), ("micro-s", 6))]
     other.append(write_run(tmp_path / "runs", preset("micro-s", "zero-shot")))

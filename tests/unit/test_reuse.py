@@ -6,6 +6,7 @@ import pytest
 
 from sa_ah_lib.config import preset
 from sa_ah_lib.train import data, reuse, runlog
+from sa_ah_lib.train.run import Run
 
 DECODING = {"evaluation": {"do_sample": False, "end_tokens": ["<eos>"]}, "rollouts": {"temperature": 1.0}}
 
@@ -82,6 +83,20 @@ def test_a_run_without_a_hash_is_not_taken_for_one_on_these_problems(finished, c
     runlog.write_json(finished / "environment.json", {**environment, "data": {"source": "unknown"}})
     with pytest.raises(reuse.OtherDataError, match="unknown, sha256 unknown"):
         reuse.check_same_data(finished, config, tmp_path / "mine")
+
+
+def test_every_run_of_a_pair_is_looked_at(finished, config, tmp_path):
+    """Of two seeds on one warm start only the last was, and a new run was paired with one on other problems."""
+    trained = preset("qwen2.5-1.5b", "grpo", steps=2, train_examples=6, eval_examples=4)
+    records = [data.load(trained, tmp_path / name).record for name in ("other", "mine")]
+    runs = [
+        Run("measured", trained.replace(seed=seed), {}, environment={"data": record})
+        for seed, record in enumerate(records)
+    ]
+    reuse.check_pairs(runs[1:], tmp_path / "mine")
+    for order in (runs, runs[::-1]):
+        with pytest.raises(reuse.OtherDataError, match="local data other"):
+            reuse.check_pairs(order, tmp_path / "mine")
 
 
 def test_step_0_is_read_where_problems_and_decoding_agree(finished, config, tmp_path, capsys):

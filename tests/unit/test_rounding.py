@@ -93,7 +93,7 @@ def test_statistics_are_rounded(measured):
         stats.wilson_interval(7, 9), stats.wald_interval(7, 9), stats.half_width(0.7, 90),
         stats.unpaired((7, 9), (4, 9)), stats.paired(*answers[:2]),
         stats.minimal_detectable_difference(0.7, 90), stats.expected_peak(0.7, 90, 4),
-        stats.corrected_peak(answers), stats.training_variance(rewards), stats.half_ratio(rewards, rewards[::-1]),
+        stats.corrected_peak(answers), stats.training_variance(rewards),
         stats.trend(range(60), rewards), stats.variance_split(rewards, rewards**2, rewards**2, 4, 4),
         results.variance(result), results.mean_kl(result),
     ):  # fmt: skip

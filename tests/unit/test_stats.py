@@ -129,13 +129,12 @@ def test_pairing_is_what_makes_small_gains_seen():
 
 
 def test_the_paired_interval_by_the_normal_one():
-    """At N = 500 the percentile bootstrap is close to mean +- 1.96 sd / sqrt(N)."""
+    """At N = 500 it is close to mean +- 1.96 sd / sqrt(N)."""
     first, second = answers(250, 60, 30, 160)
     gaps = np.array(first, float) - np.array(second, float)
     half = 1.96 * gaps.std() / math.sqrt(500)
     gap = stats.paired(first, second)
     assert (gap.low, gap.high) == pytest.approx((0.06 - half, 0.06 + half), abs=0.004)
-    assert stats.paired(first, second) == gap  # a fixed seed: equal logs, equal numbers
 
 
 def test_the_paired_interval_covers():
@@ -161,12 +160,16 @@ def test_the_same_answers_do_not_differ():
     assert (same.estimate, same.p_value) == (0, 1)
 
 
-@pytest.mark.parametrize("count,bound", [(20, 0.139), (500, 0.006)])
-def test_equal_answers_do_not_show_that_two_policies_are_equal(count, bound):
-    """0 of 20 against 0 of 20 was printed as a difference of [+0.000, +0.000]: twenty problems cannot know that."""
+@pytest.mark.parametrize("count", [20, 500])
+def test_few_differing_answers_do_not_show_that_two_policies_are_equal(count):
+    """0 of 20 against 0 of 20 was printed as [+0.000, +0.000], and one lost answer ruled out every gain.
+
+    By hand, of equal answers: one is added on each side, so the bounds are +- 1.96 sqrt(2) / (N + 2).
+    """
     same = stats.paired([False] * count, [False] * count)
-    assert (same.low, same.high) == pytest.approx((-bound, bound), abs=5e-4)
-    assert (1 - same.high) ** count == pytest.approx(0.05)
+    assert (same.low, same.high) == pytest.approx((-1.96 * 2**0.5 / (count + 2), 1.96 * 2**0.5 / (count + 2)))
+    one = stats.paired([False] * count, [True] + [False] * (count - 1))
+    assert one.estimate == -1 / count and one.low < same.low and 0 < one.high < same.high
 
 
 @pytest.mark.parametrize("rate,total", [(0.66, 500), (0.3, 200)])
@@ -239,23 +242,6 @@ def test_the_variance_s_interval_holds_the_truth():
     assert sum(i.low <= 1 <= i.high for i in intervals) >= 9
     assert all(0 < i.low < i.estimate < i.high for i in intervals)
     assert stats.training_variance([1, 5, 2, 4] * 20) == stats.training_variance([1, 5, 2, 4] * 20)
-
-
-def test_ratios_of_two_runs():
-    """The order matters: first / second, over each one's own second half."""
-    rng = np.random.default_rng(5)
-    loud, quiet = 3 * rng.normal(size=300), rng.normal(size=300)
-    ratio = stats.half_ratio(loud, quiet)
-    assert ratio.estimate == pytest.approx(np.var(loud[150:]) / np.var(quiet[150:])) and 1 < ratio.low < 9 < ratio.high
-    swapped = stats.half_ratio(quiet, loud)
-    assert swapped.high < 1 and swapped.estimate == pytest.approx(1 / ratio.estimate)
-    means = stats.half_ratio([9, 9, 4, 6], [9, 9, 1, 3], np.mean)
-    assert means.estimate == 2.5
-
-
-def test_a_run_that_never_moved_divides_nothing_by_zero():
-    ratio = stats.half_ratio([1, 2, 3, 4], [5, 5, 5, 5])
-    assert all(map(math.isfinite, (ratio.estimate, ratio.low, ratio.high))) and ratio.estimate > 1e6
 
 
 def test_a_trend_by_ranks():

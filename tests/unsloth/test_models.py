@@ -106,8 +106,19 @@ def test_a_micro_model_gets_one_thread(monkeypatch, two_threads, scale, variable
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if variable:
         monkeypatch.setenv("OMP_NUM_THREADS", variable)
+    monkeypatch.setattr(models, "THREADS", 2)
     models.choose_threads(preset(scale, "grpo"))
     assert torch.get_num_threads() == threads
+
+
+def test_a_micro_model_leaves_its_thread_to_nobody(monkeypatch, two_threads):
+    """A larger run after it, in one notebook, had one thread as well."""
+    monkeypatch.setattr(models, "THREADS", 2)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for scale in ("micro-s", "smollm2"):
+        models.choose_threads(preset(scale, "grpo"))
+    assert torch.get_num_threads() == 2
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from sa_ah_lib.sweep.__main__ import main
 from sa_ah_lib.sweep.cell import LOCK_SECONDS
 from sa_ah_lib.sweep.grid import read_cells
 from sa_ah_lib.sweep.table import standing
+from sa_ah_lib.train import runlog
 
 ROOT = Path(__file__).parents[2]
 PARAMETERS = 'SEED = 1\nMODE = "ok"\nRUNS = ""\nALPHAS = [0.5]\nOVERRIDES = {}'
@@ -232,6 +233,16 @@ def test_a_notebook_whose_run_is_unfinished_is_not_finished(write, runs, capsys)
     body = 'write = Path.write_text\nPath.write_text = lambda path, text: path.stem == "finished" or write(path, text)'
     assert main([str(write(body)), "--runs", str(runs), "--cell", "0"]) == 1
     assert "no finished.json: ['run-1']" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("torn", ["", '{"cells": [{"cell_type": "co', "{}"])
+def test_a_torn_notebook_does_not_end_the_sweep(write, runs, torn):
+    """Papermill saves in place: killed while it does, it left a file that failed every later attempt."""
+    (cell,) = read_cells(write("pass"), runs)
+    runlog.write_json(cell.path(".json"), {"state": "running"})
+    cell.path(".partial.ipynb").write_text(torn)
+    cell.fail("the process was killed")
+    assert cell.record()["state"] == "failed" and cell.failures()[-1]["error"] == "the process was killed"
 
 
 # --- on Ray ----------------------------------------------------------------------------------------------------------
