@@ -21,7 +21,7 @@ TABLES := 07_tables_and_figures
 BOARD := 08_board
 # Runs of the board that `make board` trains, of those that are missing.
 NEW_RUNS ?= 0
-# Completions sampled of every problem by each of them: 16 for Pass@16.
+# Completions that each of them samples of its first 200 evaluation problems: 16 for Pass@16.
 SAMPLES ?= 0
 # Notebook 07 needs no torch: the full environment serves where it is made, else a small one is.
 LIGHT := $(if $(wildcard $(READY)),$(VENV),.venv-figures)

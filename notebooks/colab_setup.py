@@ -43,7 +43,7 @@ if "google.colab" in sys.modules:
     sys.path[:0] = [os.path.dirname(path) for path in glob.glob(HERE + "/**/colab_setup.py", recursive=True)]
     import colab_setup
 
-    RUNS = colab_setup.setup("{extra}", DRIVE, RUNS)
+    colab_setup.setup("{extra}", DRIVE)
 """
 """The cell; ``extra`` is what pyproject.toml calls the notebook's packages."""
 
@@ -52,23 +52,21 @@ class RestartNeeded(RuntimeError):
     """A package that this kernel has loaded was replaced on disk."""
 
 
-def setup(extra, drive, runs):
+def setup(extra, drive):
     """Install what is missing, mount Drive where it is wanted, and go to the notebooks' folder.
 
     Args:
         extra: "train", or "figures" for a notebook that needs no torch.
-        drive: a folder on Google Drive for the runs; empty keeps them on this machine, which ends with the session.
-        runs: the notebook's RUNS.
-
-    Returns:
-        RUNS: the folder on Drive, or ``runs``.
+        drive: a folder on Google Drive, which ``runs`` is then; empty keeps runs on this machine, which ends with the
+            session.
 
     Raises:
         RestartNeeded: a package that is loaded was replaced. The message says what to press.
         RuntimeError: a Python that the project does not run on.
     """
     check_python(platform.python_version())
-    runs = mounted(drive) if drive else runs
+    if drive:
+        keep_runs_in(mounted(drive))
     before = installed()
     install(extra, before)
     sys.path.insert(0, str(HOME))
@@ -79,7 +77,21 @@ def setup(extra, drive, runs):
             f"{', '.join(replaced)} had to be replaced and are loaded: choose Runtime > Restart session, then run all "
             "cells again. This cell then finds everything in place."
         )
-    return runs
+
+
+def keep_runs_in(folder):
+    """Make ``runs`` that folder; what lies there already is kept beside it.
+
+    A link, so that a cell that sets RUNS to "../runs" once more sets the same place.
+    """
+    link = HOME / "runs"
+    if link.is_symlink():
+        link.unlink()
+    elif link.exists():
+        aside = next(path for k in range(1, 1000) if not (path := HOME / f"runs-before-drive-{k}").exists())
+        link.rename(aside)
+        print(f"Runs that were made here before are in {aside}.")
+    link.symlink_to(folder, target_is_directory=True)
 
 
 def check_python(version):

@@ -6,7 +6,7 @@ Needs no torch.
 import math
 
 from sa_ah_lib.analysis.compared import Compared, gain_text
-from sa_ah_lib.analysis.comparison import arm_of, setting_apart
+from sa_ah_lib.analysis.comparison import arm_of, mixed_devices, setting_apart
 from sa_ah_lib.analysis.seeds import (
     METRICS,
     MIN_SEEDS,
@@ -31,7 +31,8 @@ def paragraph(compared: Compared) -> str:
     if grpo is None or sa is None:
         missing = " and ".join(name for name, arm in (("GRPO", grpo), ("SA-AH-GRPO", sa)) if arm is None)
         return f"Whether SA-AH-GRPO helps cannot be told without runs of {missing}."
-    return " ".join(sentence for arm in (sa, ah) if arm is not None for sentence in _about(arm, compared))
+    told = [sentence for arm in (sa, ah) if arm is not None for sentence in _about(arm, compared)]
+    return " ".join(filter(None, [*told, mixed_devices(compared.arms)]))
 
 
 def _about(arm, compared):
@@ -130,15 +131,17 @@ def _over_settings(settings, metric, compared):
 def _against_controls(found, metric):
     words = {"better": "it is better than", "worse": "it is worse than", "equivalent": "it is equivalent to"}
     words["undecided"] = "undecided:"
-    return f"Beside its controls in {METRICS[metric].label}, {_by_verdict(found, words, second=True)}."
+    family = f" (Holm's p is for these {len(found)})" if len(found) > 1 else ""
+    return f"Beside its controls in {METRICS[metric].label}{family}, {_by_verdict(found, words, second=True)}."
 
 
 def _by_verdict(found, words, second=False):
-    """ "WORD a (gain), b (gain); WORD c (gain)" of comparisons, by what they decide."""
+    """ "WORD a (gain, n, p), b (gain, n, p); WORD c (gain, n, p)" of comparisons, by what they decide."""
     groups = {word: [c for c in found if verdict(c) == word] for word in VERDICTS}
 
     def named(c):
-        return f"{c.second if second else c.first} ({gain_text(c)})"
+        told = "" if math.isnan(c.adjusted_p) else f", n = {c.gain.count}, Holm's p {c.adjusted_p:.3g}"
+        return f"{c.second if second else c.first} ({gain_text(c)}{told})"
 
     return "; ".join(f"{words[word]} {', '.join(map(named, group))}" for word, group in groups.items() if group)
 

@@ -4,6 +4,7 @@ A row is an ``Entry``: the scale's GRPO preset with a few fields changed, at the
 comparison. Rules that were not run, and those that lost, are rows like the others.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -81,7 +82,13 @@ class Entry:
         return own.replace(steps=length, **{**fields, **changes})
 
     def at(self, learning_rate: float) -> "Entry":
-        """The same row at another learning rate, in units of the scale's own; its label says so."""
+        """The same row at another learning rate, in units of the scale's own; its label says so.
+
+        Raises:
+            ValueError: the learning rate is not above 0.
+        """
+        if not 0 < learning_rate < math.inf:
+            raise ValueError(f"ENTER_STEP must be above 0, in units of the scale's learning rate. Got {learning_rate}.")
         if learning_rate == self.learning_rate:
             return self
         return replace(self, label=f"{self.label}, {learning_rate:g} × step", learning_rate=learning_rate)

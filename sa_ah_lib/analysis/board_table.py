@@ -76,14 +76,20 @@ def _notes(found, scale):
             "highest Pass@1. A rule was not run at that learning rate unless its row says so; figures/distance "
             "compares rules with GRPO as far."
         )
+    if mixed := comparison.mixed_devices([row.arm for row in found]):
+        notes.append(mixed)
     return (*notes, f"Without a row: {'; '.join(left)}.")
 
 
 def _sampled(found):
-    """How many pairs Pass@16 is over: not every run was sampled."""
-    counts = sorted({one.gain.count for row in found if (one := _beside(row, "pass_at_16"))})
-    many = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1])))) if counts else ""
-    return f" Pass@16 is over the pairs that were sampled, {many} in a row." if counts else ""
+    """How many pairs and problems Pass@16 is over: not every run was sampled, nor every problem."""
+    rows = [row for row in found if _beside(row, "pass_at_16")]
+    counts = {row.against["pass_at_16"].gain.count for row in rows}
+    problems = {len(run.samples) for row in rows for run in row.arm.runs.values()} - {0}
+    if not rows:
+        return ""
+    many, first = (" to ".join(map(str, dict.fromkeys((min(n), max(n))))) for n in (counts, problems))
+    return f" Pass@16 is over the pairs that were sampled, {many} in a row, and the first {first} evaluation problems."
 
 
 def _room(counts):

@@ -177,6 +177,17 @@ def caption(arms: Iterable[Arm]) -> str:
     return f"measured: {', '.join(parts)}, {' to '.join(days[:: max(1, len(days) - 1)])}"
 
 
+def mixed_devices(arms: Iterable[Arm]) -> str:
+    """A sentence where runs were made on several devices; empty where all were made on one."""
+    devices = {run.environment.get("device", "unknown device") for arm in arms for run in arm.runs.values()}
+    if len(devices) < 2:
+        return ""
+    return (
+        f"Runs were made on {' and '.join(sorted(devices))}: one seed samples other rollouts on each, and precision "
+        "may differ, so two runs of one seed are no pair across them, and a gain may be the device's."
+    )
+
+
 def _distinct(values):
     return ", ".join(sorted({str(value) for value in values}, key=lambda v: (len(v), v)))
 

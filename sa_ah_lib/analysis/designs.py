@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sa_ah_lib.config import METHODS, RunConfig
+from sa_ah_lib.config.fields import check_kind
 from sa_ah_lib.train.scales import resolve_scale
+from sa_ah_lib.train.shipped import check_warm_start
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,12 @@ def design(
     Args:
         scale: as a notebook's SCALE. seed: the first; not used where the seeds are those of a published comparison.
         more_seeds: the others; None takes the published ones.
+
+    Raises:
+        ValueError: seeds or warm starts that are no list.
     """
+    for name, given in (("MORE_SEEDS", more_seeds), ("WARM_STARTS", warm_starts)):
+        check_kind(name, [] if given is None else given, list, "[1, 2]")
     known = PUBLISHED.get(resolve_scale(scale)) or Design(seeds=_once([seed, *EIGHT[1:]]))
     return Design(
         steps or known.steps,
@@ -68,6 +75,18 @@ def design(
 
 def _once(numbers):
     return tuple(dict.fromkeys(numbers))
+
+
+def strengths(grpo: RunConfig, alphas: Sequence[float]) -> list[RunConfig]:
+    """AH-GRPO at several alphas, everything else as in ``grpo``, which is alpha 0 (Table 5).
+
+    Raises:
+        ValueError: no list of numbers, or an empty one.
+    """
+    check_kind("ALPHAS", alphas, list, "[0.0, 0.5]")
+    if not alphas:
+        raise ValueError("ALPHAS must name at least one strength, such as [0.0, 0.5]. Got none.")
+    return [grpo.sibling("ah-grpo", alpha) if alpha else grpo for alpha in alphas]
 
 
 def expand(
@@ -86,7 +105,17 @@ def expand(
         alpha: of every method that has one; None keeps each method's own.
         vary: {field: values}; each value is one more arm of each method in ``varied``, one field changed at a time.
         warm_starts: each is run with every seed; None is ``base``'s own.
+
+    Raises:
+        ValueError: an argument of another kind, or a warm start that ``base``'s model does not have.
     """
+    for name, given in (("METHODS_TO_RUN", methods), ("VARIED", varied)):
+        check_kind(name, given, list, "[grpo, sa-ah-grpo]")
+    check_kind("VARY", vary or {}, dict, "{alpha: [0.1, 1.0]}")
+    for name, values in (vary or {}).items():
+        check_kind(f"VARY[{name!r}]", values, list, "[0.1, 1.0]")
+    for start in warm_starts or ():
+        check_warm_start(base.model, start)
 
     def of_length(method):
         strength = alpha if METHODS.get(method, {}).get("alpha") else None

@@ -13,7 +13,7 @@ from sa_ah_lib.analysis.table import Html, html_table
 from sa_ah_lib.config import RunConfig, preset
 from sa_ah_lib.train import publish
 from sa_ah_lib.train.run import Run, rows_by_step
-from sa_ah_lib.train.runlog import below, read_run
+from sa_ah_lib.train.runlog import ENTERED, below, read_run
 from sa_ah_lib.train.scales import resolve_scale
 
 
@@ -78,7 +78,16 @@ def load(*directories: str | Path, foreign: Iterable[Mapping[str, Any]] = ()) ->
             results += _guarded(lambda d: _from_run_directory(d, messages), run_directory, messages)
     for entry in foreign:
         results += _guarded(lambda e: [_from_foreign(dict(e), messages)], entry, messages)
-    return Found(_each_once(results, messages), messages)
+    return Found(_each_once(results, messages), _with_own_rules_counted(messages))
+
+
+def _with_own_rules_counted(messages):
+    """One message for all runs of rule files of one's own: of a file that is not loaded, no run can be read."""
+    own = [message for message in messages if f"/{ENTERED}/" in message and "rule must be one of" in message]
+    if not own:
+        return messages
+    told = f"{len(own)} run{'s' if len(own) > 1 else ''} below {ENTERED}/ of rule files of your own: not shown here"
+    return [*(message for message in messages if message not in own), told]
 
 
 def family(runs: Iterable[Run]) -> Family:

@@ -70,7 +70,7 @@ class Family:
         if model.startswith("Qwen/Qwen2.5-"):
             return model.replace("Qwen/Qwen2.5-", "Qwen 2.5-")
         parameters = self.results[0].origin.get("parameters")
-        return self.scale + (f" ({parameters / 1e6:.3g}M parameters)" if parameters else "")
+        return self.scale + (f" ({parameters / 1e6:.3g}M parameters with LoRA)" if parameters else "")
 
     @property
     def methods(self) -> dict[str, Run]:
@@ -135,7 +135,8 @@ class Family:
         days = sorted({day for r in self.results for day in [r.origin.get("date")] if day})
         span = " to ".join(dict.fromkeys((days[0], days[-1]))) if days else "date unknown"
         data = first.origin.get("data", first.config.dataset)
-        parts = [f"{self.model} on {data}", f"seed {first.config.seed}", first.origin.get("device", ""), span]
+        devices = ", ".join(dict.fromkeys(d for r in self.results if (d := r.origin.get("device"))))
+        parts = [f"{self.model} on {data}", f"seed {first.config.seed}", devices, span]
         return f"{self.source}: " + ", ".join(part for part in parts if part)
 
     def method(self, name: str) -> Run:

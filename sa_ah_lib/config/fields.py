@@ -75,6 +75,28 @@ def checked(field: dataclasses.Field, value: Any) -> Any:
     return float(value) + 0.0 if float in kinds else value
 
 
+KINDS: dict[Any, str] = {
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+    str: "text",
+    list: "a list",
+    dict: "a mapping",
+}
+"""How a kind of parameter is called in an error."""
+
+
+def check_kind(name: str, value: Any, kind: type[list] | type[dict], example: str) -> None:
+    """Raise ValueError where a notebook's parameter is not of its ``kind``; it shows papermill's way to give one.
+
+    Args:
+        example: a value as YAML has it, such as "[1, 2]".
+    """
+    if not isinstance(value, (list, tuple, range) if kind is list else kind):
+        given = f"papermill takes one as -y '{{{name}: {example}}}'"
+        raise ValueError(f"{name} must be {KINDS[kind]}, such as {example}; {given}. Got {value!r}.")
+
+
 def own_parameters(rule: str, given: Any) -> tuple[tuple[str, Any], ...]:
     """The parameters of a rule that differ from its defaults, as sorted pairs."""
     try:

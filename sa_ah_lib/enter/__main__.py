@@ -10,6 +10,7 @@ from sa_ah_lib.analysis import board, board_table, loading, own_setting
 from sa_ah_lib.config import SCALES
 from sa_ah_lib.enter import runs
 from sa_ah_lib.train import reuse
+from sa_ah_lib.train.runlog import ENTERED
 
 CHECKED_ON = 60
 """Logged groups that a rule file is checked on."""
@@ -82,7 +83,7 @@ def _found(given, home, wanted):
     """Finished runs of the pairs, published ones and one's own."""
     places = [place for place in (given.logs, given.runs, home) if Path(place).is_dir()]
     results = loading.load(*places).results
-    own = [r for r in results if r.directory.parent == home or "enter" not in r.directory.parts]
+    own = [r for r in results if r.directory.parent == home or ENTERED not in r.directory.parts]
     return [r for r in own if (r.config.warm_start, r.config.seed) in wanted]
 
 

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from sa_ah_lib.config import RunConfig
 from sa_ah_lib.train.run import Run
-from sa_ah_lib.train.runlog import read_run
+from sa_ah_lib.train.runlog import ENTERED, read_run
 
 
 class RunFailedError(RuntimeError):
@@ -34,7 +34,7 @@ LOG = "output.log"
 def directory(path: str | Path, runs: str | Path) -> Path:
     """Where an entry's runs go: named by the rule file's contents, so that a changed rule reads no older run."""
     digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()[:8]
-    return Path(runs) / "enter" / f"{Path(path).stem}-{digest}"
+    return Path(runs) / ENTERED / f"{Path(path).stem}-{digest}"
 
 
 def keep(path: str | Path, home: str | Path) -> Path:
@@ -68,9 +68,12 @@ def train(jobs: Sequence[Job], rule_file: str | Path | None = None, workers: int
         The runs, read back from their logs.
 
     Raises:
-        whatever a run raised; runs that have not begun are not started. KeyboardInterrupt ends those that have.
+        ValueError: ``samples`` is negative. And whatever a run raised; runs that have not begun are not started.
+        KeyboardInterrupt ends those that have.
         RunFailedError: the process of a run was ended from outside.
     """
+    if samples < 0:
+        raise ValueError(f"SAMPLES must be at least 1, or 0 for none. Got {samples}.")
     if not jobs:
         return []
     # Python's own start method on Linux copies a process that may have imported torch before Unsloth.

@@ -57,9 +57,11 @@ def export(
         ExportMismatchError: the exported model differs from the adapter, or is of another dtype; says by how much.
         RuntimeError: GGUF is asked for and llama.cpp is not there.
     """
-    _check_request(run, formats, push_to, dtype)
+    check_request(formats, push_to, dtype)
     if not formats:
         return {}
+    if not (run.directory / "adapter").is_dir():
+        raise ValueError(f"only a trained run can be exported. Got {run.directory}, which has no adapter/.")
     loaded = models.load(run.config.replace(fast_inference=False), run.directory / "adapter")
     verify.check_trained(loaded.model)
     problems = data.load(run.config, data_dir).evaluation[:PROMPTS]
@@ -76,7 +78,12 @@ def export(
     return places
 
 
-def _check_request(run, formats, push_to, dtype):
+def check_request(formats: Sequence[str], push_to: str = "", dtype: str = DTYPES[0]) -> None:
+    """Refuse what cannot be exported here, which no hour of training makes possible.
+
+    Raises:
+        ValueError, RuntimeError: as ``export``.
+    """
     if push_to and not formats:
         raise ValueError(f"EXPORT must name what PUSH_TO uploads, of {', '.join(FORMATS)}. Got none.")
     unknown = [form for form in formats if form not in FORMATS]
@@ -84,8 +91,6 @@ def _check_request(run, formats, push_to, dtype):
         raise ValueError(f"formats must be a list of any of {FORMATS}. Got {formats!r}.")
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {DTYPES}. Got {dtype!r}.")
-    if formats and not (run.directory / "adapter").is_dir():
-        raise ValueError(f"only a trained run can be exported. Got {run.directory}, which has no adapter/.")
     if push_to:
         validate_repo_id(push_to)
     if "gguf" in formats:

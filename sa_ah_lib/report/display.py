@@ -49,7 +49,7 @@ def pass_at_1_table(*runs: Run) -> Html:
 
 
 def diagnostics_table(run: Run) -> Html:
-    """Table 6's columns at every evaluated step of one run."""
+    """Table 6's columns but Pass@1, and two more, at the first step and every evaluated one; what each is, below."""
     columns = [METRICS[key] for key in (
         "reward", "reward_std", "kl", "sa_ah/entropy", "sa_ah/weight", "sa_ah/weight_negative",
         "sa_ah/negative_fraction", "completions/mean_length", "grad_norm", "sa_ah/effective_horizon",
@@ -57,7 +57,9 @@ def diagnostics_table(run: Run) -> Html:
     steps = set(run.pass_at_1) | ({run.train[0]["step"]} if run.train else set())
     shown = [row for row in run.train if row["step"] in steps]
     rows = [[row["step"], *(metric.written(row.get(metric.key)) for metric in columns)] for row in shown]
-    return html_table(["step", *(metric.column for metric in columns)], rows)
+    legend = "; ".join(f"{m.column}: {m.meaning}" + (f" ({m.unit})" if m.unit else "") for m in columns)
+    table = html_table(["step", *(metric.column for metric in columns)], rows)
+    return Html(f"{table}<p><small>{html.escape(legend)}</small></p>")
 
 
 def before_and_after(run: Run, count: int = 3) -> Html:

@@ -17,12 +17,20 @@ ENDINGS = ("md", "csv", "tex", "png", "svg", "pdf")
 NUMBERS = ("numbers", "pairs")
 """CSV files to compute with, beside a picture of comparisons."""
 _CAPTION = re.compile(r"\*\*(?:Table \w+: )?(?P<title>.*?)[.,] (?P<origin>(?:paper|measured): .*)\*\*")
-INTRODUCTION = """# Tables and figures
+PUBLISHED = """# Tables and figures
 
 In the order of the paper's tables and figures. Left: what the paper prints. Right: what our small models measured; they
 stand in for the paper's two models and are not Qwen. A name that two folders share, such as `figure-1.png`, is one
 figure of two sources: the folder says whose numbers it shows. `make figures` makes everything here from `logs/`, this
 page included.
+"""
+
+
+OWN = """# Tables and figures
+
+In the order of the paper's tables and figures. Left: what the paper prints. Right: what the runs measured; their model,
+data, seed and device stand beside them. A name that two folders share, such as `figure-1.png`, is one figure of two
+sources: the folder says whose numbers it shows.
 """
 
 
@@ -34,7 +42,8 @@ def save(directory: str | Path) -> Path:
     """
     directory = Path(directory)
     folders = _folders(directory)
-    parts = [INTRODUCTION, _folder_table(directory, folders)]
+    # The published figures stand beside the logs that they are made from.
+    parts = [PUBLISHED if (directory / "logs").is_dir() else OWN, _folder_table(directory, folders)]
     for start, names in (("The paper's tables", TABLES), ("The paper's figures and appendix", FIGURES), ("Ours", OURS)):
         sections = [part for name in names if (part := _section(directory, folders, name))]
         parts += [f"## {start}\n", *sections] if sections else []

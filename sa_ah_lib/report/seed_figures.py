@@ -235,7 +235,10 @@ def save(
         }
 
 
-EXPLORATORY = "Exploratory: comparisons that were settled before their runs have a table of their own."
+EXPLORATORY = (
+    "Exploratory: comparisons that were settled before their runs have a table of their own. Where the board of rules "
+    "has another verdict on the same runs, the board counts: it is corrected for more comparisons."
+)
 """Below the published tables of arms over seeds, as ``docs/preregistration.md`` promises."""
 
 

@@ -18,11 +18,11 @@ from pathlib import Path
 import yaml
 
 from sa_ah_lib.config import RunConfig
+from sa_ah_lib.config.fields import KINDS
 from sa_ah_lib.sweep.cell import Cell
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 KEYS = ("notebook", "fixed", "grid")
-KINDS = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list", dict: "a mapping"}
 
 
 def read_cells(path: Path | str, runs: Path | str) -> list[Cell]:

@@ -52,8 +52,9 @@ def ask(run: Any, question: str = "", answer: str = "") -> Answer:
         answer: the right number, as a number or text; "" where it is not known.
 
     Raises:
-        ValueError: an answer without a number, or nothing to ask.
+        ValueError: an answer without a number or without a question, or nothing to ask.
     """
+    check(question, answer)
     if not question:
         if not run.eval:
             raise ValueError("QUESTION must be a text where a run has no evaluated problems. Got ''.")
@@ -80,6 +81,22 @@ def ask(run: Any, question: str = "", answer: str = "") -> Answer:
         truncated=tokens[-1] not in end_tokens(loaded.model, loaded.tokenizer),
         trained=adapter.is_dir(),
     )
+
+
+def check(question: str = "", answer: str | float = "") -> None:
+    """Refuse an answer that says nothing, before an hour of training.
+
+    Raises:
+        ValueError: an answer without a number, or without a question.
+    """
+    if answer in ("", None):
+        return
+    if not question:
+        raise ValueError(f"ANSWER needs the QUESTION that it answers. Got {answer!r} alone.")
+    try:
+        gold_answer(answer)
+    except ValueError:
+        raise ValueError(f"ANSWER must hold one finite number, such as 5. Got {answer!r}.") from None
 
 
 @torch.inference_mode()

@@ -129,7 +129,7 @@ def load(config: RunConfig, adapter: str | Path | None = None) -> Loaded:
         adapter: None, or a directory that ``save_adapter`` wrote.
 
     Raises:
-        OSError: the model cannot be found; names the offline choices. RuntimeError: vLLM wanted but missing.
+        OSError: the model cannot be found; names the offline choices. ValueError: vLLM wanted but missing.
     """
     dtype, _ = precision()
     extra = vllm.loader_arguments(config)

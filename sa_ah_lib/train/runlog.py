@@ -28,6 +28,9 @@ PACKAGES = ("unsloth", "unsloth_zoo", "torch", "transformers", "trl", "peft", "d
 ON_A_CARD = ("bitsandbytes", "triton", "xformers", "flash-attn", "vllm")
 """What decides numbers there and is not used on a CPU."""
 
+ENTERED = "enter"
+"""Folder below a directory of runs that holds those of rule files of one's own."""
+
 
 class RunLog:
     """Writes one run's files, one flushed line at a time, so that a crash loses no finished line.

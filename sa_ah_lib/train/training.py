@@ -16,6 +16,7 @@ from transformers import PrinterCallback, ProgressCallback, set_seed
 from sa_ah_lib.train import data, disk, distributed, prompts, resume, reuse, runlog
 from sa_ah_lib.upstream import decoding
 from sa_ah_lib.config import RunConfig, preset
+from sa_ah_lib.config.fields import check_kind
 from sa_ah_lib.train.arguments import grpo_arguments
 from sa_ah_lib.train.callback import RunLogCallback, evaluate_together
 from sa_ah_lib.train.evaluation import pass_at_1
@@ -23,12 +24,13 @@ from sa_ah_lib.train.progress import Progress
 from sa_ah_lib.train.run import Run
 from sa_ah_lib.train.restore import RestoreCallback
 from sa_ah_lib.train.scales import resolve_scale
+from sa_ah_lib.train.shipped import check_warm_start
 from sa_ah_lib.rewards import REWARD_FUNCS
 from sa_ah_lib.trainer import sa_ah_trainer_class
 
 EVALUATION_FIELDS = (
     "model", "warm_start", "load_in_4bit", "dataset", "data_seed", "train_examples", "eval_examples", "system_prompt",
-    "max_prompt_tokens", "max_completion_tokens",
+    "max_prompt_tokens", "max_completion_tokens", "eval_batch_size",
 )  # fmt: skip
 
 
@@ -148,8 +150,9 @@ def configure(
         fast_inference: sample with Unsloth's vLLM, see ``upstream.vllm``.
 
     Raises:
-        ValueError: a parameter out of its range, with the nearest name where one was mistyped.
+        ValueError: a parameter out of its range or of another kind, with the nearest name where one was mistyped.
     """
+    check_kind("OVERRIDES", overrides or {}, dict, "{temperature: 0.8}")
     if steps < 0:
         raise ValueError(f"STEPS must be at least 1, or 0 for the method's own number. Got {steps}.")
     if method == "zero-shot" and (unused := sorted(set(overrides or {}) - set(EVALUATION_FIELDS))):
@@ -159,7 +162,9 @@ def configure(
         changes["steps"] = steps
     if data_dir:
         changes["dataset"] = data.GSM8K
-    return preset(resolve_scale(scale), method, **{**changes, **(overrides or {})})
+    config = preset(resolve_scale(scale), method, **{**changes, **(overrides or {})})
+    check_warm_start(config.model, config.warm_start)
+    return config
 
 
 def zero_shot_config(config: RunConfig) -> RunConfig:

@@ -40,12 +40,12 @@ def loader_arguments(config: RunConfig) -> dict[str, Any]:
     """What ``FastLanguageModel.from_pretrained`` is given; {} without ``config.fast_inference``.
 
     Raises:
-        RuntimeError: vLLM is wanted and not installed.
+        ValueError: vLLM is wanted and not installed.
     """
     if not config.fast_inference:
         return {}
     if find_spec("vllm") is None:
-        raise RuntimeError(
+        raise ValueError(
             "fast_inference=True needs vLLM, which is not installed here. Install it beside Unsloth on a CUDA machine "
             "(pip install vllm, a version that matches the installed torch), or set fast_inference to False."
         )

@@ -95,7 +95,7 @@ def machine(tmp_path_factory):
         code = (
             f"import google.colab\nDRIVE, RUNS = {drive!r}, '../runs'\n" + cell.replace('"/content/', f'"{content}/') +
             "\nimport json, os, sa_ah_lib.analysis.stats\n"
-            "print(json.dumps([RUNS, os.getcwd(), sa_ah_lib.__file__]))\n"
+            "print(json.dumps([os.path.realpath(RUNS), os.getcwd(), sa_ah_lib.__file__]))\n"
         )  # fmt: skip
         offline = {"PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PIP_", "SA_AH"))}
@@ -112,12 +112,12 @@ def machine(tmp_path_factory):
 FIGURES = next(path for path in NOTEBOOKS if path.stem.startswith("07"))
 
 
-def check(machine, done, runs="../runs"):
+def check(machine, done, runs=None):
     assert done.returncode == 0, done.stderr
     printed = done.stdout.splitlines()
     found_runs, cwd, library = json.loads(printed[-1])
     assert "Installing" in done.stdout and "[figures]" in done.stdout
-    assert found_runs == runs
+    assert Path(found_runs) == (runs or Path(cwd).resolve().parent / "runs")
     assert Path(cwd, "colab_setup.py").exists() and Path(cwd).is_relative_to(machine.folder / "content")
     assert Path(library).is_relative_to(Path(cwd).parent)
 
@@ -135,8 +135,20 @@ def test_the_cell_works_from_a_git_address_and_keeps_runs_on_drive(machine):
         subprocess.run([*git, *command], cwd=machine.project, check=True)
     done = machine(colab_cell(FIGURES), str(machine.project), drive="sa-ah-runs")
     folder = machine.folder / "content" / "drive" / "MyDrive" / "sa-ah-runs"
-    check(machine, done, runs=str(folder))
+    check(machine, done, runs=folder.resolve())
     assert folder.is_dir() and f"mounted {machine.folder}/content/drive" in done.stdout
+
+
+def test_runs_go_to_the_drive_that_was_named_last(monkeypatch, tmp_path):
+    """A parameters cell that was run again sent later runs to a disk that ends with the session."""
+    monkeypatch.setattr(colab_setup, "HOME", tmp_path)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "old").touch()
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        colab_setup.keep_runs_in(tmp_path / name)
+        assert (tmp_path / "runs").resolve() == tmp_path / name
+    assert (tmp_path / "runs-before-drive-1" / "old").exists()
 
 
 def test_an_archive_that_was_unpacked_by_half_is_unpacked_again(machine):
@@ -196,4 +208,4 @@ def test_a_restart_is_asked_for_only_where_a_loaded_package_was_replaced(monkeyp
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.chdir(ROOT)
     with pytest.raises(colab_setup.RestartNeeded, match="pytest .* Restart session"):
-        colab_setup.setup("figures", "", "../runs")
+        colab_setup.setup("figures", "")

@@ -7,11 +7,13 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from made_runs import made_of
 
 from sa_ah_lib import rulebook
 from sa_ah_lib.analysis import board, board_table, compared, own_setting, seeds
+from sa_ah_lib.analysis.seeds import outcome
 from sa_ah_lib.report import board_pages as pages
 from sa_ah_lib.report.style import STYLE, WIDTHS
 
@@ -260,6 +262,16 @@ def test_the_files_of_a_board(rows, tmp_path):
         f"board{e}" for e in (".png", ".svg", ".pdf", "-numbers.csv", "-pairs.csv")
     }
     assert all(path.stat().st_size > 500 for path in paths)
+    numbers, pairs = (pd.read_csv(tmp_path / f"board-{kind}.csv") for kind in ("numbers", "pairs"))
+    for row in rows:
+        for metric, one in row.against.items():
+            (told,) = numbers[(numbers["first"] == row.entry.label) & (numbers["metric"] == metric)].to_dict("records")
+            assert (told["n"], told["verdict"]) == (one.gain.count, outcome(one))
+            assert (told["gain"], told["holm_p"]) == pytest.approx(
+                (one.gain.value, one.adjusted_p), rel=1e-4, nan_ok=True
+            )
+            of_it = pairs[(pairs["first"] == row.entry.label) & (pairs["metric"] == metric)]
+            assert sorted(of_it["gain"]) == pytest.approx(sorted(one.gains.values()), rel=1e-4)
     width = plt.imread(tmp_path / "board.png").shape[1] / 300
     assert np.isclose(width, WIDTHS["single"], atol=0.02)
 

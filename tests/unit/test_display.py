@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from sa_ah_lib.report import display
 from sa_ah_lib.rewards import reward_parts
 from sa_ah_lib.train import run as module
 from sa_ah_lib.train.runlog import RunLog, read_run
+from sa_ah_lib.upstream.metrics import METRICS
 
 ROOT = Path(__file__).parents[2]
 CONFIG = preset("micro-s", "sa-ah-grpo")
@@ -89,6 +91,9 @@ def test_diagnostics_at_the_evaluated_steps(write):
     values = ["2.500", "0.500", "0.00123", "0.0300", "0.600", "0.400", "0.25", "40", "0.1"]
     assert cells(page) == [["1", *values, "—"], ["2", *values, "67"]]
     assert cells(page, "th")[0][:4] == ["step", "r̄", "± std", "KL"] and len(cells(page, "th")[0]) == 11
+    assert all(
+        f"{METRICS[key].column}: {METRICS[key].meaning}" in unescape(page) for key in (*full, "sa_ah/effective_horizon")
+    )
 
 
 def test_diagnostics_of_a_run_without_training(write):

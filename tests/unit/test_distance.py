@@ -110,6 +110,6 @@ def test_table_and_picture_have_every_arm(tmp_path):
     assert marks[0] == pytest.approx(100 * found[-1].at_equal.gain.value) and marks[1] < 0
     names = {path.name for path in distance_pages.save(runs, tmp_path)}
     assert names == {f"distance-micro-sum.{e}" for e in ("md", "csv", "tex")} | {
-        f"distance.{e}" for e in ("png", "svg", "pdf")
+        f"distance{e}" for e in (".png", ".svg", ".pdf", "-numbers.csv", "-pairs.csv")
     }
     assert distance_pages.save(GRPO[:10], tmp_path / "none") == []

@@ -14,6 +14,11 @@ from sa_ah_lib.report import book, index, paper_tables, seed_figures
 COMMITTED = Path(__file__).parents[2] / "figures"
 
 
+def test_the_page_of_one_s_own_runs_does_not_speak_of_ours(made, tmp_path):
+    """Beside runs of Qwen on a card it said that small models stand in for Qwen."""
+    assert "not Qwen" not in made.read_text(encoding="utf-8") and "not Qwen" in (COMMITTED / "README.md").read_text()
+
+
 def links(page):
     """Every file that the page shows or leads to."""
     return re.findall(r"\]\(([^)]+)\)", page) + re.findall(r"src='([^']+)'", page)

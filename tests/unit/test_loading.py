@@ -304,8 +304,27 @@ def test_a_caption_says_where_numbers_are_from(tmp_path):
     (family,) = loading.load(tmp_path).families
     assert (
         family.caption
-        == "measured: micro-s (1.05M parameters) on made up, seed 123, some CPU, 2026-01-05 to 2026-01-07"
+        == "measured: micro-s (1.05M parameters with LoRA) on made up, seed 123, some CPU, 2026-01-05 to 2026-01-07"
     )
+
+
+def test_a_caption_names_every_device(tmp_path):
+    """Of a family from a card and a CPU it named the first run's alone."""
+    write_run(tmp_path, GRPO)
+    card = {**ENVIRONMENT, "device": "Tesla T4"}
+    write_run(tmp_path, preset("micro-s", "ah-grpo", eval_examples=PROBLEMS), environment=card)
+    (family,) = loading.load(tmp_path).families
+    assert "some CPU, Tesla T4" in family.caption
+
+
+def test_runs_of_rule_files_are_one_message(tmp_path, run):
+    """After one entry every notebook's notes were twelve lines with the names of all rules."""
+    for seed in (1, 2):
+        place = write_run(tmp_path / "enter" / "mine-1234", GRPO.replace(seed=seed)).directory
+        config = json.loads((place / "config.json").read_text())
+        (place / "config.json").write_text(json.dumps({**config, "rule": "mine"}))
+    found = loading.load(tmp_path)
+    assert found.messages == ["2 runs below enter/ of rule files of your own: not shown here"]
 
 
 def test_variance_and_kl_by_hand():

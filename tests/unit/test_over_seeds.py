@@ -90,6 +90,27 @@ def test_a_trend_over_seeds(slope, word):
     assert found("SA-AH-GRPO prevents entropy collapse", made).word == "undecided"
 
 
+def test_entropy_that_is_kept_is_corrected_for_every_arm():
+    """Uncorrected it was "better" where the page itself said that nothing can be told from chance."""
+
+    def rows(seed, height):
+        return [{"step": s, "reward": 1.0, "sa_ah/entropy": height + 1e-3 * seed} for s in range(1, 61)]
+
+    heights = {"grpo": 0.2, "sa-ah-grpo": 0.22}
+    made = [run(method, 0.5, seed, rows=rows(seed, h)) for method, h in heights.items() for seed in SEEDS]
+    alone = found("SA-AH-GRPO prevents entropy collapse", made)
+    assert alone.word == "better" and "sign-flip p = 0.00781, 0.00781 after Holm" in alone.reason
+    others = [f"control-{name}" for name in ("scalar", "position", "shuffled", "mirror", "local", "inverse")]
+    made += [run(method, 0.5, seed, rows=rows(seed, 0.23)) for method in others for seed in SEEDS]
+    beside = found("SA-AH-GRPO prevents entropy collapse", made)
+    assert beside.word == "undecided" and "0.0547 after Holm" in beside.reason
+
+
+def test_a_correlation_ends_at_one():
+    """[-1.05, -0.35] is no interval of a correlation."""
+    assert over_seeds._shown(0.7, 0.35, 1.05, -1) == "-0.70 [-0.35, -1.00]"
+
+
 def test_several_comparisons_are_counted():
     """At one strength it helps and at another it does not: one word for both would hide it."""
     strong = [run(m, rate, seed, 0.001 * (seed % 3), alpha=4.0)

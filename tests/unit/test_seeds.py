@@ -69,6 +69,49 @@ def test_the_published_comparison_of_a_scale_is_found_by_its_name_alone():
     assert given == designs.Design(9, 0.0, (5, 6), (3,))
 
 
+@pytest.mark.parametrize("make,said", [
+    (lambda base: designs.design("micro-s", more_seeds=1), r"MORE_SEEDS must be.*-y '\{MORE_SEEDS: \[1, 2\]\}'. Got 1"),
+    (lambda base: designs.design("micro-s", more_seeds="[1]"), "MORE_SEEDS must be a list"),
+    (lambda base: designs.design("micro-legs", warm_starts=1), "WARM_STARTS must be a list"),
+    (lambda base: designs.expand(base, "grpo", [1]), "METHODS_TO_RUN must be a list"),
+    (lambda base: designs.expand(base, ["grpo"], [1], {"alpha": 0.1}), r"VARY\['alpha'\] must be a list"),
+    (lambda base: designs.expand(base, ["grpo"], [1], warm_starts=[0, 1]), r"warm_start must be in \[0, 1\)"),
+    (lambda base: designs.strengths(base, 0.5), "ALPHAS must be a list"),
+    (lambda base: designs.strengths(base, []), "at least one strength"),
+])  # fmt: skip
+def test_a_parameter_of_another_kind_says_how_papermill_takes_it(make, said):
+    """Papermill reads no list from -p; the bare TypeError that came of it named no parameter."""
+    with pytest.raises(ValueError, match=said):
+        make(preset("micro-s", "grpo"))
+
+
+def test_the_strengths_of_the_ablation_begin_with_grpo():
+    grpo = preset("micro-s", "grpo", steps=6)
+    assert designs.strengths(grpo, [0.0, -0.25]) == [grpo, grpo.sibling("ah-grpo", -0.25)]
+
+
+def test_an_arm_that_few_runs_know_a_measure_of_is_left_out_of_it():
+    """Two sampled runs of eight stood in the table beside eight, and in Holm's correction of all."""
+    arms = arms_of(grpo=EIGHT, sa_ah_grpo=EIGHT, ah_grpo=EIGHT)
+    sampled = {"grpo": 8, "sa-ah-grpo": 6, "ah-grpo": 2}
+    for arm in arms:
+        for run in list(arm.runs.values())[: sampled[arm.config.method]]:
+            run.samples.extend({"problem": k, "n": 16, "correct": 3, "problems": 2} for k in range(2))
+    found = Compared.of(arms)
+    assert list(found.against["pass_at_16"]) == ["SA-AH-GRPO"] and len(found.against["pass_at_1"]) == 2
+    cells = {row[0]: row[1:4] for row in found.table("pass_at_16").rows}
+    assert cells["AH-GRPO"][1:] == ["—", "—"] and cells["SA-AH-GRPO"][0] == "6"
+
+
+def test_runs_of_two_devices_are_said():
+    """A gain of a card's runs over a CPU's had a verdict, and the caption alone told."""
+    arms = arms_of(grpo=EIGHT, sa_ah_grpo=plus(EIGHT, [3] * 8))
+    assert "made on" not in told(arms)
+    for run in arms[1].runs.values():
+        run.environment["device"] = "Tesla T4"
+    assert "Runs were made on Tesla T4 and cpu" in told(arms)
+
+
 def test_a_smoke_run_s_length_is_every_arm_s():
     configs = designs.expand(preset("micro-s", "grpo", steps=6), ["sa-ah-grpo", "control-mirror"], [1])
     assert [config.steps for config in configs] == [6, 6]

@@ -264,5 +264,5 @@ def test_fast_inference_reaches_loader_and_trainer(monkeypatch):
 
 def test_missing_vllm_says_what_to_do(monkeypatch):
     monkeypatch.setattr(vllm, "find_spec", lambda name: None)
-    with pytest.raises(RuntimeError, match="needs vLLM.*pip install vllm.*or set fast_inference to False"):
+    with pytest.raises(ValueError, match="needs vLLM.*pip install vllm.*or set fast_inference to False"):
         vllm.loader_arguments(preset("qwen2.5-1.5b", "grpo", fast_inference=True))
