@@ -27,7 +27,13 @@ class Design:
         vary: Mapping[str, Iterable[Any]] | None = None,
         varied: Sequence[str] = ("sa-ah-grpo",),
     ) -> list[RunConfig]:
-        """The configurations of ``methods`` on every warm start and seed, see ``expand``."""
+        """The configurations of ``methods`` on every warm start and seed, see ``expand``.
+
+        Raises:
+            ValueError: as ``expand``, and where GRPO is not among them.
+        """
+        if "grpo" not in methods:
+            raise ValueError(f"METHODS_TO_RUN must hold 'grpo', which the others are compared with. Got {methods!r}.")
         return expand(base, methods, self.seeds, vary, varied, self.alpha, self.warm_starts)
 
 

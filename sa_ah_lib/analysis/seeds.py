@@ -77,11 +77,6 @@ def interquartile_mean(arm: Arm, metric: str) -> Estimate:
     return _estimate(_strata(scores(arm, metric)), middle)
 
 
-def compare(first: Arm, second: Arm, metric: str) -> Comparison:
-    """``compare_all`` of one pair of arms."""
-    return compare_all([(first, second)], metric)[0]
-
-
 def compare_all(pairs: Iterable[tuple[Arm, Arm]], metric: str) -> list[Comparison]:
     """Compare several pairs of arms, each paired by warm start and seed; Holm's correction is for these pairs.
 

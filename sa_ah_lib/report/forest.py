@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axes._secondary_axes import SecondaryAxis
+from matplotlib.ticker import FuncFormatter, NullLocator
 
 from sa_ah_lib.analysis.measures import METRICS
 from sa_ah_lib.analysis.seeds import Comparison
@@ -63,6 +64,20 @@ def interval(ax: Axes, place: float, value: float, low: float, high: float, styl
         ax.plot([low, high], [place, place], color=style["color"], linewidth=1.2, solid_capstyle="butt")
     marker = {name: how for name, how in style.items() if name != "linestyle"}
     ax.plot(value, place, **{"markersize": 5, **marker})
+
+
+def plain_log(ax: Axes) -> None:
+    """A logarithmic axis with plain numbers, few enough to read; an axis without data stays linear."""
+    if not np.isfinite(ax.dataLim.minposx):
+        return
+    ax.set_xscale("log")
+    low, high = ax.get_xlim()
+    choices = {4: (1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8), 10: (1, 1.5, 2, 3, 5, 7), 100: (1, 2, 5)}
+    steps = next((steps for span, steps in choices.items() if high / low < span), (1,))
+    places = [step * 10.0**power for power in range(-6, 7) for step in steps]
+    ax.set_xticks([place for place in places if low <= place <= high])
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.xaxis.set_minor_locator(NullLocator())
 
 
 def rows(ax: Axes, labels: Sequence[str]) -> None:

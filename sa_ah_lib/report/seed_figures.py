@@ -56,7 +56,7 @@ def plot_scores(arms: Sequence[Arm], metric: str, ax: Axes | None = None) -> Axe
     forest.rows(ax, _counted({arm.label: len(scores(arm, metric)) for arm in arms}))
     ax.set_xlabel(METRICS[metric].label)
     if METRICS[metric].ratio:
-        _plain_log(ax)
+        forest.plain_log(ax)
     return ax
 
 
@@ -81,7 +81,7 @@ def plot_gains(compared: Compared, metric: str, ax: Axes | None = None) -> Axes:
     settings = sum(arm.config.method == anchor.config.method for arm in arms) > 1
     ax.set_xlabel(f"{unit}\n{'GRPO in the same setting, ' * settings}better to the {better}")
     if rule.ratio:
-        _plain_log(ax)
+        forest.plain_log(ax)
     return ax
 
 
@@ -192,20 +192,6 @@ def styles(arms: Iterable[Arm]) -> list[dict[str, Any]]:
         seen[method] = nth + 1
         found.append(style)
     return found
-
-
-def _plain_log(ax):
-    """A logarithmic axis with plain numbers, few enough to read; an axis without data stays linear."""
-    if not np.isfinite(ax.dataLim.minposx):
-        return
-    ax.set_xscale("log")
-    low, high = ax.get_xlim()
-    choices = {4: (1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8), 10: (1, 1.5, 2, 3, 5, 7), 100: (1, 2, 5)}
-    steps = next((steps for span, steps in choices.items() if high / low < span), (1,))
-    places = [step * 10.0**power for power in range(-6, 7) for step in steps]
-    ax.set_xticks([place for place in places if low <= place <= high])
-    ax.xaxis.set_major_formatter(plt.matplotlib.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
-    ax.xaxis.set_minor_locator(plt.matplotlib.ticker.NullLocator())
 
 
 def save(

@@ -448,7 +448,7 @@ def test_a_figure_says_what_it_is(measured, name):
     figure, _ = figures.render(name, measured)
     told = figure.get_suptitle().replace("\n", " ")
     assert told.startswith(figures.FIGURES[name].title) and told.endswith(measured.caption)
-    assert "measured: micro-s (1.05M parameters) on made up, seed 123, some CPU, 2026-01-05" in told
+    assert "measured: micro-s (1.05M parameters with LoRA) on made up, seed 123, some CPU, 2026-01-05" in told
 
 
 @pytest.mark.parametrize("draw,rows", [

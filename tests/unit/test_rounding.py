@@ -79,7 +79,11 @@ def test_comparisons_over_seeds_are_rounded(metric):
     first, second = comparison.arms(family("grpo", COUNTS, spreads) + family("sa-ah-grpo", COUNTS, spreads[::-1]))
     for k, run in enumerate([*first.runs.values(), *second.runs.values()]):
         run.samples.extend({"problem": p, "n": 17, "correct": (k + p) % 4, "problems": 9} for p in range(9))
-    found = [seeds.scores(first, metric), seeds.interquartile_mean(first, metric), seeds.compare(second, first, metric)]
+    found = [
+        seeds.scores(first, metric),
+        seeds.interquartile_mean(first, metric),
+        seeds.compare_all([(second, first)], metric)[0],
+    ]
     profile = seeds.performance_profile(first, metric, np.linspace(0.7, 0.9, 11))
     for made in (*found, profile.tolist()):
         assert made == rounded(made, ESTIMATED)

@@ -76,6 +76,7 @@ def test_the_published_comparison_of_a_scale_is_found_by_its_name_alone():
     (lambda base: designs.expand(base, "grpo", [1]), "METHODS_TO_RUN must be a list"),
     (lambda base: designs.expand(base, ["grpo"], [1], {"alpha": 0.1}), r"VARY\['alpha'\] must be a list"),
     (lambda base: designs.expand(base, ["grpo"], [1], warm_starts=[0, 1]), r"warm_start must be in \[0, 1\)"),
+    (lambda base: designs.Design().expand(base, ["ah-grpo"]), "METHODS_TO_RUN must hold 'grpo'"),
     (lambda base: designs.strengths(base, 0.5), "ALPHAS must be a list"),
     (lambda base: designs.strengths(base, []), "at least one strength"),
 ])  # fmt: skip
@@ -303,18 +304,18 @@ def test_pairs_are_made_by_seed_and_signs_point_to_better():
     runs = [made_run("grpo", seed, 400 + seed, 1.0) for seed in (1, 2, 3)]
     runs += [made_run("sa-ah-grpo", seed, 400 + seed + 10 * seed, 0.5) for seed in (4, 3, 2)]
     grpo, sa = comparison.arms(runs)
-    found = seeds.compare(sa, grpo, "pass_at_1")
+    found = seeds.compare_all([(sa, grpo)], "pass_at_1")[0]
     assert found.gains == {("micro-s", 0, 2): pytest.approx(20 / 500), ("micro-s", 0, 3): pytest.approx(30 / 500)}
     assert (found.gain.value, found.gain.count) == (pytest.approx(0.05), 2)
-    calmer = seeds.compare(sa, grpo, "training_variance")
+    calmer = seeds.compare_all([(sa, grpo)], "training_variance")[0]
     assert calmer.gain.value == pytest.approx(math.log(4)) and calmer.improvement.value == 1
-    assert seeds.compare(grpo, sa, "training_variance").gain.value == pytest.approx(-math.log(4))
+    assert seeds.compare_all([(grpo, sa)], "training_variance")[0].gain.value == pytest.approx(-math.log(4))
 
 
 def test_the_interval_and_the_test_are_those_of_other_libraries():
     """The variance has no problems to draw: its interval is Student's over seeds alone."""
     grpo, sa = arms_of(grpo=(EIGHT, [1.0] * 8), sa_ah_grpo=(EIGHT, SPREADS))
-    found = seeds.compare(sa, grpo, "training_variance")
+    found = seeds.compare_all([(sa, grpo)], "training_variance")[0]
     gains = -2 * np.log(SPREADS)
     low, high = gains.mean() + np.array([-1, 1]) * stats.t.ppf(0.975, 7) * gains.std(ddof=1) / math.sqrt(8)
     assert (found.gain.low, found.gain.high) == (pytest.approx(low), pytest.approx(high))
@@ -325,7 +326,7 @@ def test_the_interval_and_the_test_are_those_of_other_libraries():
 def test_a_gain_is_uncertain_in_its_seeds_and_in_its_problems():
     """Eight seeds that agree on 500 problems say nothing of other problems."""
     grpo, sa = arms_of(grpo=EIGHT, sa_ah_grpo=plus(EIGHT, [1, 2, -1, 3, 2, 1, 0, 2]))
-    found = seeds.compare(sa, grpo, "pass_at_1")
+    found = seeds.compare_all([(sa, grpo)], "pass_at_1")[0]
     gaps = np.array([
         np.array(sa.runs[key].answers[8], dtype=float) - grpo.runs[key].answers[8] for key in sorted(sa.runs)
     ])  # fmt: skip
@@ -342,7 +343,7 @@ def test_without_every_answer_the_interval_is_over_seeds():
     """A log that holds totals alone must not pass for one whose problems were drawn anew."""
     grpo, sa = arms_of(grpo=EIGHT, sa_ah_grpo=plus(EIGHT, [1, 2, -1, 3, 2, 1, 0, 2]))
     bare = comparison.Arm(sa.label, sa.config, {key: replace(run, answers={}) for key, run in sa.runs.items()})
-    found = seeds.compare(bare, grpo, "pass_at_1").gain
+    found = seeds.compare_all([(bare, grpo)], "pass_at_1")[0].gain
     gains = np.array([1, 2, -1, 3, 2, 1, 0, 2]) / 100
     assert found.high - found.low == pytest.approx(2 * stats.t.ppf(0.975, 7) * stats.sem(gains))
 
@@ -375,7 +376,7 @@ def test_the_sign_flip_test_is_exact_up_to_thirteen_pairs():
     """A p that was drawn at random differs from one computer to the next, and cannot be as small as it should be."""
     counts, points = [400] * 13, [4, 1, 2, 5, 3, 2, 6, 1, 3, 4, 2, 5, -2]
     grpo, sa = arms_of(grpo=counts, sa_ah_grpo=plus(counts, points))
-    found = seeds.compare(sa, grpo, "pass_at_1")
+    found = seeds.compare_all([(sa, grpo)], "pass_at_1")[0]
     sums = np.array([[1 - 2 * (n >> k & 1) for k in range(13)] for n in range(2**13)]) @ points
     assert found.p_value == pytest.approx(np.mean(np.abs(sums) >= sum(points)), rel=1e-9)
     assert found.p_value * 2**13 == pytest.approx(round(found.p_value * 2**13), abs=1e-4) and found.p_value < 0.005
@@ -406,9 +407,9 @@ def test_a_pair_on_other_problems_is_refused():
         return comparison.arms([replace(run, environment=environment) for run in family(method, EIGHT)])[0]
 
     grpo, same, other = arm("grpo", "a" * 64), arm("sa-ah-grpo", "a" * 64), arm("sa-ah-grpo", "b" * 64)
-    assert seeds.compare(same, grpo, "pass_at_1").gain.count == 8
+    assert seeds.compare_all([(same, grpo)], "pass_at_1")[0].gain.count == 8
     with pytest.raises(ValueError, match="the same problems.*warm start 0, seed 0.*aaaaaaaaaaaa and bbbbbbbbbbbb"):
-        seeds.compare(other, grpo, "pass_at_1")
+        seeds.compare_all([(other, grpo)], "pass_at_1")[0]
 
 
 # --- several warm starts ---------------------------------------------------------------------------------------------
@@ -427,7 +428,7 @@ def test_runs_of_several_warm_starts_are_one_arm_and_paired_by_warm_start_and_se
     runs = started("grpo", [0, 10, 30]) + started("sa-ah-grpo", [1, 12, 33])[::-1]
     grpo, sa = comparison.arms(runs)
     assert list(grpo.runs) == [("micro-sum", start, seed) for start in range(3) for seed in range(1, 5)]
-    found = seeds.compare(sa, grpo, "pass_at_1")
+    found = seeds.compare_all([(sa, grpo)], "pass_at_1")[0]
     assert {key: round(100 * gain) for key, gain in found.gains.items()} == {
         ("micro-sum", start, seed): start + 1 for start in range(3) for seed in range(1, 5)
     }
@@ -451,7 +452,7 @@ def test_a_gain_that_hangs_on_the_warm_start_is_undecided():
     found = {}
     for name, gains in (("alike", [4, 4, 4]), ("apart", [1, 4, 7])):
         grpo, sa = comparison.arms(started("grpo", [0, 0, 0]) + started("sa-ah-grpo", gains))
-        found[name] = seeds.compare(sa, grpo, "pass_at_1")
+        found[name] = seeds.compare_all([(sa, grpo)], "pass_at_1")[0]
         assert found[name].p_value == 2 / 2**12
         assert found[name].gain.value == pytest.approx(0.04) and found[name].gain.count == 12
     assert seeds.verdict(found["alike"]) == "better" and seeds.verdict(found["apart"]) == "undecided"
@@ -473,9 +474,9 @@ def test_the_interval_over_warm_starts_is_a_crossed_bootstrap_s():
     for _ in range(4000):
         drawn = [(start, rng.integers(4, size=4), rng.integers(500, size=500)) for start in rng.integers(3, size=3)]
         means.append(np.mean([gaps[start][rows][:, columns].mean() for start, rows, columns in drawn]))
-    found = seeds.compare(sa, grpo, "pass_at_1").gain
+    found = seeds.compare_all([(sa, grpo)], "pass_at_1")[0].gain
     assert (found.high - found.low) / 2 == pytest.approx(stats.t.ppf(0.975, 2) * np.std(means), rel=0.05)
-    bare = seeds.compare(sa, grpo, "training_variance")
+    bare = seeds.compare_all([(sa, grpo)], "training_variance")[0]
     assert bare.gain.value == 0 and bare.gain.high == bare.gain.low == 0, "every variance is the same here"
 
 
@@ -516,7 +517,7 @@ def test_probability_of_improvement_is_mann_whitney_s():
     """Ties counted as wins, or x and y exchanged."""
     first, second = [400, 410, 420, 420], [390, 410, 415, 420]
     grpo, sa = arms_of(grpo=second, sa_ah_grpo=first)
-    found = seeds.compare(sa, grpo, "pass_at_1").improvement
+    found = seeds.compare_all([(sa, grpo)], "pass_at_1")[0].improvement
     assert found.value == pytest.approx(stats.mannwhitneyu(first, second).statistic / 16)
     assert 0 <= found.low <= found.value <= found.high <= 1
 
@@ -525,7 +526,7 @@ def test_probability_of_improvement_is_mann_whitney_s():
 def test_too_few_pairs_give_no_interval_and_no_error(common):
     runs = [made_run("grpo", 1), made_run("sa-ah-grpo", 1 if common else 2)]
     grpo, sa = comparison.arms(runs)
-    found = seeds.compare(sa, grpo, "pass_at_1")
+    found = seeds.compare_all([(sa, grpo)], "pass_at_1")[0]
     assert found.gain.count == common and math.isnan(found.gain.low) and math.isnan(found.p_value)
     assert seeds.verdict(found) == "undecided" and seeds.seeds_needed(found) is None
 
@@ -550,7 +551,7 @@ def test_the_verdict_of_each_case(case):
     points, expected = CASES[case]
     counts = CORRECT[: len(points)]
     grpo, sa = arms_of(grpo=counts, sa_ah_grpo=plus(counts, points))
-    assert seeds.verdict(seeds.compare(sa, grpo, "pass_at_1")) == expected
+    assert seeds.verdict(seeds.compare_all([(sa, grpo)], "pass_at_1")[0]) == expected
 
 
 @pytest.mark.parametrize(
@@ -562,7 +563,7 @@ def test_the_verdict_on_a_ratio(ratios, expected):
     """A margin of 1.25 compared with a logarithm, or with the ratio upside down."""
     spreads = [math.sqrt(ratio) for ratio in ratios]
     grpo, sa = arms_of(grpo=(CORRECT, [1.0] * 12), sa_ah_grpo=(CORRECT, spreads))
-    assert seeds.verdict(seeds.compare(sa, grpo, "training_variance")) == expected
+    assert seeds.verdict(seeds.compare_all([(sa, grpo)], "training_variance")[0]) == expected
 
 
 def test_seeds_needed_grow_with_the_noise():
@@ -570,7 +571,7 @@ def test_seeds_needed_grow_with_the_noise():
     needed = []
     for size in (1, 4, 8):
         grpo, sa = arms_of(grpo=EIGHT, sa_ah_grpo=plus(EIGHT, [size, -size] * 4))
-        needed.append(seeds.seeds_needed(seeds.compare(sa, grpo, "pass_at_1")))
+        needed.append(seeds.seeds_needed(seeds.compare_all([(sa, grpo)], "pass_at_1")[0]))
     assert needed[0] == seeds.MIN_SEEDS and needed[0] < needed[1] < needed[2]
     # Normal approximation for sd 0.0428 and 0.02: ((1.96 + 0.84) * 2.14)^2 = 36, and a few more for the t.
     assert needed[1] == pytest.approx(37, abs=3)
@@ -755,14 +756,14 @@ def test_nothing_is_equivalent_where_runs_ended_before_their_level():
     """Two arms that both never got there have the same number of steps, whatever they would have done."""
     low = [150] * 12
     grpo, sa = arms_of(grpo=low, sa_ah_grpo=low)
-    found = seeds.compare(sa, grpo, "steps_to")
+    found = seeds.compare_all([(sa, grpo)], "steps_to")[0]
     assert found.censored == (12, 12) and found.gain == seeds.Estimate(0, 0, 0, 12)
     assert seeds.verdict(found) == "undecided"
     table = Compared.of([grpo, sa]).table("steps_to")
     assert [row[table.header.index("not reached")] for row in table.rows] == ["12 of 12"] * 2
     reached = [450] * 12
     grpo, sa = arms_of(grpo=reached, sa_ah_grpo=reached)
-    assert seeds.verdict(seeds.compare(sa, grpo, "steps_to")) == "equivalent"
+    assert seeds.verdict(seeds.compare_all([(sa, grpo)], "steps_to")[0]) == "equivalent"
 
 
 @pytest.mark.parametrize(("ended", "told"), [((0, 5), "better"), ((5, 0), "undecided"), ((1, 1), "undecided")])
