@@ -239,6 +239,7 @@ def test_a_notebook_whose_run_is_unfinished_is_not_finished(write, runs, capsys)
 def test_a_torn_notebook_does_not_end_the_sweep(write, runs, torn):
     """Papermill saves in place: killed while it does, it left a file that failed every later attempt."""
     (cell,) = read_cells(write("pass"), runs)
+    cell.path("").parent.mkdir(parents=True, exist_ok=True)
     runlog.write_json(cell.path(".json"), {"state": "running"})
     cell.path(".partial.ipynb").write_text(torn)
     cell.fail("the process was killed")

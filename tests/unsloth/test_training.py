@@ -232,7 +232,7 @@ def test_a_missing_model_names_the_offline_choices(tmp_path):
 
 
 def test_vllm_missing_is_said_before_anything_is_loaded(tiny):
-    with pytest.raises(RuntimeError, match="needs vLLM"):
+    with pytest.raises(ValueError, match="needs vLLM"):
         models.load(tiny(fast_inference=True))
 
 
