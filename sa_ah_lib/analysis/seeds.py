@@ -12,14 +12,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
 from sa_ah_lib.analysis.comparison import Arm
 from sa_ah_lib.analysis.crossed import RNG_SEED, Key, degrees_of_freedom, standard_error
 from sa_ah_lib.analysis.measures import METRICS
 from sa_ah_lib.analysis.rounding import ESTIMATED, rounded_to
-from sa_ah_lib.analysis.sign_flip import sign_flip_p
+from sa_ah_lib.analysis.sign_flip import holm, sign_flip_p
 
 RESAMPLES = 2000
 MIN_SEEDS = 6
@@ -92,8 +91,7 @@ def compare_all(pairs: Iterable[tuple[Arm, Arm]], metric: str) -> list[Compariso
     """
     found = [_compare(first, second, metric) for first, second in pairs]
     tested = [comparison for comparison in found if not math.isnan(comparison.p_value)]
-    adjusted = multipletests([c.p_value for c in tested], method="holm")[1] if tested else []
-    corrected = {id(c): float(p) for c, p in zip(tested, adjusted, strict=True)}
+    corrected = {id(c): p for c, p in zip(tested, holm([c.p_value for c in tested]), strict=True)}
     return [replace(c, adjusted_p=corrected.get(id(c), math.nan)) for c in found]
 
 

@@ -1,9 +1,13 @@
-"""The test of every comparison over seeds: are the signs of paired gains more one-sided than chance? Needs no torch."""
+"""The test of every comparison over seeds, and its correction for several of them. Needs no torch.
+
+The test asks whether the signs of paired gains are more one-sided than chance.
+"""
 
 from collections.abc import Sequence
 
 import numpy as np
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 FLIPS, RNG_SEED = 2**13, 123
 """The test is exact where its pairs have no more sign patterns than ``FLIPS``, and drawn at random beyond."""
@@ -31,3 +35,8 @@ def sign_flip_p(gains: Sequence[float] | np.ndarray) -> float:
     own = 0 if 2 ** len(gains) <= FLIPS else 1
     tails = [np.sum(side * found.null_distribution >= side * gains.sum() - TIE) for side in (1, -1)]
     return float(min(1.0, 2 * (min(tails) + own) / (len(found.null_distribution) + own)))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p values of comparisons made together, corrected by Holm's method; in their order, [] of none."""
+    return [float(p) for p in multipletests(p_values, method="holm")[1]] if len(p_values) else []

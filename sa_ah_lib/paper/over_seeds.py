@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
 from sa_ah_lib.analysis import compared, seeds
 from sa_ah_lib.analysis.comparison import arm_of, before_training, by_strength
-from sa_ah_lib.analysis.sign_flip import sign_flip_p
+from sa_ah_lib.analysis.sign_flip import holm, sign_flip_p
 from sa_ah_lib.analysis.stats import second_half
 from sa_ah_lib.paper.judges import Verdict
 
@@ -100,8 +99,7 @@ def larger_late(method: str, than: str, key: str) -> Judge:
         gains = {label: {k: math.log(mean / base[k]) for k, mean in found.items() if k in base}
                  for label, found in late.items()}  # fmt: skip
         tested = {label: sign_flip_p(list(found.values())) for label, found in gains.items() if len(found) > 1}
-        corrected = multipletests(list(tested.values()), method="holm")[1] if tested else []
-        adjusted = dict(zip(tested, corrected, strict=True))
+        adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
         return _of_gains(
             f"{first.label} / {second.label}", gains[first.label], None, "mean ratio", adjusted.get(first.label)
         )

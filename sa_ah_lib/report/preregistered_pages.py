@@ -46,8 +46,10 @@ def plot(compared: dict[str, list[Comparison]], ax: Axes | None = None) -> Axes:
 def picture(runs: Sequence[Any], name: str, width: str = "single") -> Figure | None:
     """The forest plot of one design, one or two journal columns wide, or None as long as a run is missing."""
     compared = preregistered.compared(runs, name)
-    if compared is None:
-        return None
+    return None if compared is None else _drawn(compared, runs, name, width)
+
+
+def _drawn(compared, runs, name, width):
     with styled():
         height = round(1 + 0.4 * len(compared["auc"]), 1)
         figure, ax = plt.subplots(figsize=(WIDTHS[width], height), layout="constrained")
@@ -63,10 +65,8 @@ def save(runs: Sequence[Any], directory: str | Path, width: str = "single") -> l
     for name in preregistered.DESIGNS:
         tables = [preregistered.table(runs, name, endpoint) for endpoint in preregistered.ENDPOINTS]
         paths += [path for table in tables for path in table.save(directory)]
-        if drawn := picture(runs, name, width):
-            paths += save_pictures(drawn, directory, f"preregistered-{name}")
-            found = preregistered.compared(runs, name) or {}
-            scale = preregistered.DESIGNS[name].scale
-            comparisons = {scale: [one for ones in found.values() for one in ones]}
+        if compared := preregistered.compared(runs, name):
+            paths += save_pictures(_drawn(compared, runs, name, width), directory, f"preregistered-{name}")
+            comparisons = {preregistered.DESIGNS[name].scale: [one for ones in compared.values() for one in ones]}
             paths += save_comparisons(comparisons, directory, f"preregistered-{name}")
     return paths

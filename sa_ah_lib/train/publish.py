@@ -95,18 +95,15 @@ def unpacked(path: Path) -> Path:
     """
     try:
         state = path.stat()
-    except OSError as error:
+        return _unpacked_as_of(path, state.st_mtime_ns, state.st_size)
+    except (tarfile.TarError, EOFError, OSError) as error:
         raise ValueError(f"expected an archive that `make publish` wrote. Got {path} ({error}).") from error
-    return _unpacked_as_of(path, state.st_mtime_ns, state.st_size)
 
 
 @functools.cache
 def _unpacked_as_of(path, changed, size):
     _unpacked.append(tempfile.TemporaryDirectory(prefix="sa-ah-logs-"))
-    try:
-        _extract(path, _unpacked[-1].name)
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise ValueError(f"expected an archive that `make publish` wrote. Got {path} ({error}).") from error
+    _extract(path, _unpacked[-1].name)
     return Path(_unpacked[-1].name)
 
 

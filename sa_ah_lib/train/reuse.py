@@ -60,14 +60,16 @@ def check_pairs(runs: Iterable[Run], data_dir: str | Path | None = None) -> None
     drawn: dict[tuple, list[Run]] = {}
     for run in runs:
         drawn.setdefault(tuple(getattr(run.config, name) for name in DRAWING), []).append(run)
-    today_of = {key: data.load(members[0].config, data_dir).record for key, members in drawn.items()}
-    for key, run in ((key, run) for key, members in drawn.items() for run in members):
-        record, today = run.environment.get("data", {}), today_of[key]
-        if record.get("sha256", today["sha256"]) != today["sha256"]:
-            raise OtherDataError(
-                f"runs of a pair must be made on the same problems. {run.config.run_id} has {named(record)}; a new run "
-                f"would have {named(today)}. Name another directory in LOGS, and what is missing is trained anew."
-            )
+    for members in drawn.values():
+        today = data.load(members[0].config, data_dir).record
+        for run in members:
+            record = run.environment.get("data", {})
+            if record.get("sha256", today["sha256"]) != today["sha256"]:
+                raise OtherDataError(
+                    f"runs of a pair must be made on the same problems. {run.config.run_id} has {named(record)}; a new "
+                    f"run would have {named(today)}. Name another directory in LOGS, and what is missing is trained "
+                    "anew."
+                )
 
 
 def step_0(directory: str | Path, here: Mapping[str, Any]) -> list[dict] | None:
