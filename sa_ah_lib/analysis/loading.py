@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sa_ah_lib import rulebook
 from sa_ah_lib.analysis.results import Family, families, peers
 from sa_ah_lib.analysis.table import Html, html_table
 from sa_ah_lib.config import RunConfig, preset
 from sa_ah_lib.train import publish
 from sa_ah_lib.train.run import Run, rows_by_step
-from sa_ah_lib.train.runlog import ENTERED, below, read_run
+from sa_ah_lib.train.runlog import ENTERED, below, read_json, read_run
 from sa_ah_lib.train.scales import resolve_scale
 
 
@@ -69,25 +70,30 @@ def load(*directories: str | Path, foreign: Iterable[Mapping[str, Any]] = ()) ->
     Returns:
         ``Found``; an unreadable run is left out with a message that names the file and line.
     """
-    results, messages = [], []
+    results, messages, own = [], [], []
     for directory in map(Path, directories):
         runs = _run_directories(directory, messages)
         if not runs:
             messages.append(f"{directory}: expected run directories. Found none; run a notebook first, or set RUNS.")
-        for run_directory in runs:
+        own += [one for one in runs if _is_of_own_rule(one)]
+        for run_directory in (one for one in runs if one not in own):
             results += _guarded(lambda d: _from_run_directory(d, messages), run_directory, messages)
     for entry in foreign:
         results += _guarded(lambda e: [_from_foreign(dict(e), messages)], entry, messages)
-    return Found(_each_once(results, messages), _with_own_rules_counted(messages))
+    if own:
+        runs = "run" if len(own) == 1 else "runs"
+        messages.append(f"{len(own)} {runs} below {ENTERED}/ of rule files of your own: not shown here")
+    return Found(_each_once(results, messages), messages)
 
 
-def _with_own_rules_counted(messages):
-    """One message for all runs of rule files of one's own: of a file that is not loaded, no run can be read."""
-    own = [message for message in messages if f"/{ENTERED}/" in message and "rule must be one of" in message]
-    if not own:
-        return messages
-    told = f"{len(own)} run{'s' if len(own) > 1 else ''} below {ENTERED}/ of rule files of your own: not shown here"
-    return [*(message for message in messages if message not in own), told]
+def _is_of_own_rule(directory):
+    """Whether a run is of a rule file that is not loaded, so that its configuration cannot be read."""
+    if ENTERED not in directory.parts:
+        return False
+    try:
+        return read_json(directory / "config.json").get("rule", "cumulative") not in rulebook.RECORDS
+    except (ValueError, AttributeError):  # a broken file: its reading says so
+        return False
 
 
 def family(runs: Iterable[Run]) -> Family:

@@ -112,7 +112,7 @@ def below(directory: str | Path, *patterns: str) -> list[Path]:
 
 def read_environment(directory: str | Path) -> dict[str, Any]:
     """environment.json of a run directory as a dict, {} where there is none."""
-    return _read_json(Path(directory) / "environment.json")
+    return read_json(Path(directory) / "environment.json")
 
 
 def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
@@ -144,7 +144,7 @@ def is_finished(directory: str | Path) -> bool:
 
 def read_summary(directory: str | Path) -> dict[str, Any]:
     """What ``RunLog.finish`` wrote of a finished run (seconds, peak_memory in bytes, pass_at_1), else {}."""
-    return _read_json(Path(directory) / "finished.json")
+    return read_json(Path(directory) / "finished.json")
 
 
 def set_aside(directory: str | Path) -> Path:
@@ -207,7 +207,8 @@ def _git_commit():
         return None
 
 
-def _read_json(path):
+def read_json(path: Path) -> Any:
+    """What a JSON file holds, {} where there is none; ValueError where it is broken."""
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 

@@ -325,6 +325,9 @@ def test_runs_of_rule_files_are_one_message(tmp_path, run):
         (place / "config.json").write_text(json.dumps({**config, "rule": "mine"}))
     found = loading.load(tmp_path)
     assert found.messages == ["2 runs below enter/ of rule files of your own: not shown here"]
+    (place / "config.json").write_text("[]")
+    first, last = loading.load(tmp_path).messages
+    assert "config.json" in first and "1 run below enter/" in last
 
 
 def test_variance_and_kl_by_hand():
