@@ -1,8 +1,8 @@
 """The comparisons that ``docs/preregistration.md`` names, and no others. Needs no torch."""
 
 import itertools
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sa_ah_lib.analysis import board
@@ -54,6 +54,10 @@ TAUGHT_FASTER = (
     COMPARISONS[-1],
 )
 """On the pre-trained model, over the seeds of ``TAUGHT``."""
+DECIDED_ANEW = (("GRPO", BEFORE, "what training adds"),)
+"""On the pre-trained model and ``arithmetic``, whose answers are not mostly one number."""
+SELECTED = (SA_GRPO, ("SA", BEFORE, "what training by the paper's method adds"))
+"""The same for the paper's method, over the same seeds."""
 STEP_SIZES = (
     ("SA, twice the step", "GRPO, twice the step", "the paper's claim at a larger step"),
     ("GRPO, four times the step", "GRPO, twice the step", "whether twice the step is still too small"),
@@ -70,13 +74,22 @@ SECOND_TASK = (
 
 @dataclass(frozen=True)
 class Design:
-    """What the page asks for: every arm once for each warm start and seed of one scale, and what is compared."""
+    """What the page asks for: every arm once for each warm start and seed of one scale, and what is compared.
+
+    ``changes`` are fields of ``RunConfig`` in which all arms differ from the scale's preset.
+    """
 
     scale: str
     arms: tuple[str, ...]
     warm_starts: Sequence[int]
     seeds: Sequence[int]
     comparisons: tuple[tuple[str, str, str], ...]
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def task(self) -> str:
+        """The scale, with the data set where it is not the scale's own."""
+        return f"{self.scale}, {self.changes['dataset']}" if "dataset" in self.changes else self.scale
 
     @property
     def over(self) -> str:
@@ -86,7 +99,7 @@ class Design:
     def of(self, arm: str) -> list[RunConfig]:
         """The runs of one arm, warm start by warm start."""
         pairs = itertools.product(self.warm_starts, self.seeds)
-        return [ARMS[arm].config(self.scale, warm_start=start, seed=seed) for start, seed in pairs]
+        return [ARMS[arm].config(self.scale, warm_start=start, seed=seed, **self.changes) for start, seed in pairs]
 
 
 def _micro(scale, comparisons):
@@ -97,6 +110,9 @@ def _micro(scale, comparisons):
 
 MORE_SEEDS = Design("smollm2", ("GRPO", "AH"), (0,), range(6, 14), TAUGHT)
 FASTER = Design("smollm2", ("GRPO", "AH", "GRPO, twice the step"), (0,), MORE_SEEDS.seeds, TAUGHT_FASTER)
+ARITHMETIC = Design(
+    "smollm2", ("GRPO",), (0,), range(14, 22), DECIDED_ANEW, {"dataset": "arithmetic", "data_seed": 2026}
+)
 PRE_TRAINED = Design(
     "smollm2",
     ("GRPO", "AH", "SA", "SA, position"),
@@ -110,6 +126,8 @@ DESIGNS = {
     "smollm2": PRE_TRAINED,
     "smollm2-seeds": MORE_SEEDS,
     "smollm2-steps": FASTER,
+    "smollm2-arithmetic": ARITHMETIC,
+    "smollm2-arithmetic-sa": replace(ARITHMETIC, arms=("GRPO", "SA"), comparisons=SELECTED),
     "micro-legs-steps": _micro("micro-legs", STEP_SIZES),
     "micro-sum-steps": _micro("micro-sum", STEP_SIZES),
     "micro-sum-mask": _micro("micro-sum", SECOND_TASK),

@@ -73,5 +73,7 @@ SCALES = {
 }
 """What each scale changes from Table 1. Every difference is shown beside the results (``differences``)."""
 
+SHORT_QUESTIONS = ("simple", "arithmetic")
+"""The data sets that the preset of SmolLM2 is for."""
 OTHER_DATA = {"smollm2": {"model": "smollm2", "max_completion_tokens": 256, "eval_batch_size": 16}}
-"""{scale: the same for any other data set}: short completions and a high learning rate are its own task's."""
+"""{scale: the same for any other data set}: short completions and a high learning rate are those of short questions."""

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from sa_ah_lib import rulebook
 from sa_ah_lib.config.fields import check_choice, checked, nearest, own_parameters, setting
-from sa_ah_lib.config.presets import BATCH_READINGS, METHOD_LABELS, METHODS, OTHER_DATA, SCALES
+from sa_ah_lib.config.presets import BATCH_READINGS, METHOD_LABELS, METHODS, OTHER_DATA, SCALES, SHORT_QUESTIONS
 
 
 @dataclass(frozen=True)
@@ -207,13 +207,13 @@ def preset(scale: str, method: str, batch_reading: str | None = None, **changes:
 
     Args:
         scale: a key of ``SCALES``; method: a key of ``METHODS``. Its sizes are those of ``OTHER_DATA`` where
-            ``changes`` names another data set than the scale's own.
+            ``changes`` names a data set that is none of ``SHORT_QUESTIONS``.
         batch_reading: None keeps the scale's batch; "table" or "log" as in ``BATCH_READINGS``.
     """
     check_choice("scale", scale, SCALES)
     check_choice("method", method, METHODS)
     own = SCALES[scale]
-    if changes.get("dataset", own.get("dataset")) != own.get("dataset"):
+    if changes.get("dataset", SHORT_QUESTIONS[0]) not in SHORT_QUESTIONS:
         own = OTHER_DATA.get(scale, own)
     values = {"scale": scale, "method": method, **own, **METHODS[method]}
     if batch_reading is not None:

@@ -21,6 +21,7 @@ SYSTEM_PROMPT = (
     f"Work step by step between {REASONING_START} and {REASONING_END}, one calculation a line. "
     f"Then give only the final number between {SOLUTION_START} and {SOLUTION_END}."
 )
+_TWO_SHORT = dict(min_terms=2, max_terms=2, min_digits=1, max_digits=2)
 TASKS = {
     "micro": ("chain_sum", dict(min_terms=3, max_terms=8, min_digits=1, max_digits=1)),
     "micro-sum": ("chain_sum", dict(min_terms=4, max_terms=6, min_digits=1, max_digits=1)),
@@ -28,15 +29,17 @@ TASKS = {
     "simple": (
         "composite",
         {
-            "chain_sum": dict(min_terms=2, max_terms=2, min_digits=1, max_digits=2),
-            "products": dict(min_terms=2, max_terms=2, min_digits=1, max_digits=2),
+            "chain_sum": _TWO_SHORT,
+            "products": _TWO_SHORT,
             "gcd": dict(min_numbers=2, max_numbers=2, min_value=2, max_value=40),
             "letter_counting": dict(min_words=1, max_words=2),
         },
     ),
+    "arithmetic": ("composite", {kind: _TWO_SHORT for kind in ("chain_sum", "products")}),
 }
-"""{dataset: (reasoning-gym task, its settings)}. "micro" is that of the two first micro models. "simple" is a mixture
-of short questions, each kind as often as the others, that a small pre-trained model answers now and then."""
+"""{dataset: (reasoning-gym task, its settings)}. "micro" is that of the two first micro models. "simple" and
+"arithmetic" are mixtures of short questions, each kind as often as the others, that a small pre-trained model answers now and then;
+"arithmetic" has the two kinds of "simple" in which no single answer is right often."""
 # Reasoning-gym derives an item's seed from the task's seed plus its index: far apart, so splits do not meet.
 TASK_SEEDS = {"evaluation": 10_000_000, "train": 20_000_000, "warm": 30_000_000}
 

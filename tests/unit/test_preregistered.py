@@ -93,6 +93,26 @@ def test_a_larger_step_of_the_pre_trained_model_is_over_the_same_seeds():
     assert [seeds.outcome(one) for one in found][:2] == ["better", "better"] and found[2].gain.count == 8
 
 
+def test_arithmetic_is_asked_on_new_problems_and_seeds():
+    """Its kinds were chosen by a look at runs on other problems and seeds."""
+    configs = preregistered.configurations("smollm2-arithmetic")
+    both = preregistered.configurations("smollm2-arithmetic-sa")
+    assert len(configs) == 8 and len(set(both)) == 16 and set(configs) < set(both)
+    assert {c.seed for c in both} == set(range(14, 22)) and {(c.dataset, c.data_seed) for c in both} == {
+        ("arithmetic", 2026)
+    }
+    known = [c for name in ("smollm2", "smollm2-seeds", "smollm2-steps") for c in preregistered.configurations(name)]
+    assert not {c.seed for c in both} & {c.seed for c in known} and {c.data_seed for c in known} == {123}
+    same = {c.replace(seed=1, dataset="simple", data_seed=123) for c in both}
+    assert same == {preset("smollm2", "grpo", seed=1, steps=20), preset("smollm2", "sa-ah-grpo", seed=1, steps=20)}
+    section = " ".join(re.search(r"## A pre-trained model, without.*?\n(.*?)\n## ", PAGE, re.S)[1].split())
+    assert "`data_seed` 2026" in section and "over seeds 14 to 21" in section and "7 degrees of freedom" in section
+    for first, second, asked in (*preregistered.DECIDED_ANEW, *preregistered.SELECTED):
+        assert f"`{first}` against `{second}`: {asked}" in section
+    (found,) = preregistered.compared(runs_of("smollm2-arithmetic"), "smollm2-arithmetic")["pass_at_1"]
+    assert found.gain.count == 8 and found.p_value == found.adjusted_p
+
+
 def test_training_is_compared_with_the_same_runs_before_it():
     """Their first evaluations have 100 right of 500, their last about 300, and between them the curve is a line."""
     found = preregistered.compared(runs_of("smollm2"), "smollm2")
