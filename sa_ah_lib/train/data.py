@@ -38,8 +38,8 @@ TASKS = {
     "arithmetic": ("composite", {kind: _TWO_SHORT for kind in ("chain_sum", "products")}),
 }
 """{dataset: (reasoning-gym task, its settings)}. "micro" is that of the two first micro models. "simple" and
-"arithmetic" are mixtures of short questions, each kind as often as the others, that a small pre-trained model answers now and then;
-"arithmetic" has the two kinds of "simple" in which no single answer is right often."""
+"arithmetic" are mixtures of short questions, each kind as often as the others, that a small pre-trained model answers
+now and then; "arithmetic" has the two kinds of "simple" in which no single answer is right often."""
 # Reasoning-gym derives an item's seed from the task's seed plus its index: far apart, so splits do not meet.
 TASK_SEEDS = {"evaluation": 10_000_000, "train": 20_000_000, "warm": 30_000_000}
 
