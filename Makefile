@@ -174,7 +174,7 @@ clean:  ## remove runs/ and the environments
 	rm -rf $(RUNS) $(VENV) .venv-figures $(OLDER)
 	@test ! -d '$(CACHE)' || echo "Kept: $(CACHE), $$(du -sh '$(CACHE)' | cut -f1), shared by all copies of this project (make clean-cache)"
 
-# SmolLM2 as safetensors, and what Unsloth compiled; both are made again when they are needed.
+# SmolLM2 as safetensors, what Unsloth compiled, wheels, the interpreted Triton; all are made again when they are needed.
 CACHE := $(or $(SA_AH_CACHE),$(HOME)/.cache/sa_ah_lib)
-clean-cache:  ## remove what this project keeps in ~/.cache/sa_ah_lib (or SA_AH_CACHE): half a GB
-	rm -rf '$(CACHE)'/smollm2-135m-instruct* '$(CACHE)/unsloth_compiled_cache' '$(CACHE)'/wheels-*
+clean-cache:  ## remove what this project keeps in ~/.cache/sa_ah_lib (or SA_AH_CACHE): up to 2 GB
+	rm -rf '$(CACHE)'/smollm2-135m-instruct* '$(CACHE)/unsloth_compiled_cache' '$(CACHE)'/wheels-* '$(CACHE)'/interpreted-*

@@ -116,7 +116,7 @@ class TokenWeighted(PrivateHooks):
         self._exact = check_top_k(entropy_top_k) is None or entropy_top_k >= vocabulary
         tapped = self.entrance == "mask" and (not self._exact or "log_probs" in self._rule.record.inputs)
         self._top_k = None if self._exact else entropy_top_k
-        self._tap = EntropyTap(entropy_top_k, self.args.temperature) if tapped else None
+        self._tap = EntropyTap.of(self._policy, entropy_top_k, self.args.temperature) if tapped else None
         self._tap_logged = False
         self._micro_batch = self.last_rollouts = None
         self._sums = StepSums(self.alpha, self.scope, reward_threshold)

@@ -180,13 +180,14 @@ def silenced(spread: torch.Tensor, threshold: float) -> torch.Tensor:
     """Where a group carries no signal: the standard deviation of its rewards is below the threshold (Table 1).
 
     Args:
-        spread: any shape, points of reward, float32. threshold: 0 silences none.
+        spread: any shape, points of reward, float32. threshold: at 0 only groups of equal rewards are silenced, whose
+            advantages are rounding errors.
 
     Returns:
         Booleans of that shape. A spread that equals the threshold but for rounding is not below it.
     """
     # One rollout of four that differs by 0.3 has a spread of 0.15, and rounding would decide, by how high all stand.
-    return spread < threshold - 1e-5
+    return spread < max(threshold - 1e-5, 1e-5)
 
 
 def check_reward_threshold(threshold: float) -> None:

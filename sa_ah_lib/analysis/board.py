@@ -62,6 +62,8 @@ class Entry:
     @property
     def source(self) -> str:
         """Where the rule is from: an arXiv id, or "this project"; GRPO's is Eq. 2's."""
+        if self.method in CONTROLS:
+            return "this project"
         return "2402.03300" if self.is_line else rulebook.get(self.rule).source
 
     @property

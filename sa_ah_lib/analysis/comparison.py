@@ -168,7 +168,7 @@ def caption(arms: Iterable[Arm]) -> str:
     told = f", warm start{'s' if len(starts) > 1 else ''} {_distinct(starts)}" if starts != {0} else ""
     parts = [
         _distinct(run.config.scale for run in runs),
-        _distinct(run.environment.get("data", {}).get("source", run.config.dataset) for run in runs),
+        _distinct(run.problems for run in runs),
         f"{_distinct(run.config.steps for run in runs)} steps{told}",
         f"seeds {_distinct(run.config.seed for run in runs)}",
         _distinct(run.environment.get("device", "unknown device") for run in runs),

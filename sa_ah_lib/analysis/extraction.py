@@ -13,12 +13,12 @@ from sa_ah_lib.analysis.results import Family, MissingData
 from sa_ah_lib.analysis.stats import paired, wilson_interval
 from sa_ah_lib.analysis.table import Table
 from sa_ah_lib.config import METHOD_LABELS
-from sa_ah_lib.rewards import SOLUTION_END, SOLUTION_START, answers_match, extract_answer
+from sa_ah_lib.rewards import SOLUTION_END, SOLUTION_START, answers_match, extract_answer, said
 
 
 def strict(text: str) -> float | None:
     """The number inside the first ``<SOLUTION>`` tag if it is closed, as the rewards read it; else None."""
-    _, opened, rest = text.partition(SOLUTION_START)
+    _, opened, rest = said(text).partition(SOLUTION_START)
     return extract_answer(text) if opened and SOLUTION_END in rest else None
 
 

@@ -108,8 +108,9 @@ def _micro(scale, comparisons):
     return Design(scale, tuple(arm for arm in ARMS if arm in named), range(5), (1, 2), comparisons)
 
 
-MORE_SEEDS = Design("smollm2", ("GRPO", "AH"), (0,), range(6, 14), TAUGHT)
-FASTER = Design("smollm2", ("GRPO", "AH", "GRPO, twice the step"), (0,), MORE_SEEDS.seeds, TAUGHT_FASTER)
+_SIMPLE = {"dataset": "simple", "data_seed": 123}
+MORE_SEEDS = Design("smollm2", ("GRPO", "AH"), (0,), range(6, 14), TAUGHT, _SIMPLE)
+FASTER = replace(MORE_SEEDS, arms=("GRPO", "AH", "GRPO, twice the step"), comparisons=TAUGHT_FASTER)
 ARITHMETIC = Design(
     "smollm2", ("GRPO",), (0,), range(14, 22), DECIDED_ANEW, {"dataset": "arithmetic", "data_seed": 2026}
 )
@@ -119,6 +120,7 @@ PRE_TRAINED = Design(
     (0,),
     (1, 2, 3, 4),
     (("GRPO", BEFORE, "what training adds"), SA_GRPO, AH_GRPO, SA_POSITION),
+    _SIMPLE,
 )
 DESIGNS = {
     "micro-legs": _micro("micro-legs", COMPARISONS),
@@ -133,7 +135,7 @@ DESIGNS = {
     "micro-sum-mask": _micro("micro-sum", SECOND_TASK),
 }
 """{name: what is compared together}; Holm's correction is for the comparisons of one design and endpoint."""
-SCALES = tuple(dict.fromkeys(design.scale for design in DESIGNS.values()))
+TASKS = tuple(dict.fromkeys(design.task for design in DESIGNS.values()))
 
 
 def configurations(name: str) -> list[RunConfig]:
@@ -186,7 +188,7 @@ def table(runs: Iterable[Any], name: str, endpoint: str) -> Table:
         rows = [[f"{first} against {second}", asked, *evidence(None)] for first, second, asked in design.comparisons]
         left, whole = len(missing(runs, name)), len(configurations(name))
         note = f"Nothing is compared yet: {left} of {whole} runs are missing."
-        return Table(file, f"{title}, measured: {design.scale}, no comparison yet", header, rows, (note,))
+        return Table(file, f"{title}, measured: {design.task}, no comparison yet", header, rows, (note,))
     rows = [
         [f"{one.first} against {one.second}", asked, *evidence(one)]
         for one, (_, _, asked) in zip(found[endpoint], design.comparisons, strict=True)

@@ -57,7 +57,8 @@ SCALES = {
     "micro-legs": {**_WORKED, "model": "micro-legs", "dataset": "micro-legs", "learning_rate": 4e-4},
     "smollm2": {
         "model": "smollm2",
-        "dataset": "simple",
+        "dataset": "arithmetic",
+        "data_seed": 2026,
         "learning_rate": 5e-4,
         "gradient_accumulation_steps": 1,
         "max_prompt_tokens": 96,

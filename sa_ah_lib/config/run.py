@@ -77,7 +77,7 @@ class RunConfig:
     eval_every: int = setting(30, "Steps between two evaluations.", "steps", least=1)
     save_every: int = setting(15, "Steps between two checkpoints.", "steps", least=1)
     eval_batch_size: int = setting(
-        32, "Problems evaluated at once; it does not change the answers.", "problems", least=1
+        32, "Problems evaluated at once; in float32 it does not change the answers.", "problems", least=1
     )
 
     def __post_init__(self) -> None:

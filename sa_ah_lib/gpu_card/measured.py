@@ -105,9 +105,8 @@ def _notebooks(folder: Path, root: Path, data: str | None, small: bool) -> Comma
         command = [sys.executable, "-m", "sa_ah_lib.report.run_notebooks", str(path)]
         return [*command, "--out", str(folder / "notebooks"), *given]
 
-    # Once, before three processes do it: the weights are made from their GGUF at first use.
-    convert = [sys.executable, "-c", f"from sa_ah_lib.train import models; models.model_path({scale!r})"]
-    return [[convert], [execute(name) for name in METHODS]]
+    # The three run side by side; which of them converts SmolLM2's weights is settled by a lock.
+    return [[execute(name) for name in METHODS]]
 
 
 def _runs(folder: Path) -> dict[str, Any]:

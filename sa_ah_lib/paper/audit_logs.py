@@ -174,8 +174,8 @@ def _few_numbers():
     return Check(
         "Abstract, 3.6× lower training variance",
         f"{first} and {second}",
-        f"logged every {LOGGED_EVERY} steps they are variances of {counts[0]} and {counts[1]} numbers: "
-        f"{ratio:.1f}× is [{low:.1f}, {high:.0f}] (F interval, 95%, independent steps)",
+        f"if logged every {LOGGED_EVERY} steps, as its mean rewards suggest, they are variances of {counts[0]} and "
+        f"{counts[1]} numbers: {ratio:.1f}× is [{low:.1f}, {high:.0f}] (F interval, 95%, independent steps)",
         "note",
         "Above 1, so the direction is not chance by this count. The size is known to a factor of three at best, and "
         "the interval is wider where neighbouring steps are alike.",

@@ -89,7 +89,7 @@ def _finding(results, scratch):
             gain, *_, verdict = evidence(one)
             lines.append(f"<li><b>{one.first} against {one.second}</b>, {asked}: {gain}, {verdict}</li>")
         title = (
-            f"Final Pass@1 on {design.scale} with 95% intervals, by comparisons that were settled before the runs. "
+            f"Final Pass@1 on {design.task} with 95% intervals, by comparisons that were settled before the runs. "
             "AH is AH-GRPO, SA is SA-AH-GRPO."
         )
         paths = save_pictures(preregistered_pages.picture(results, name), scratch, f"preregistered-{name}")

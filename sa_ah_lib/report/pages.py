@@ -6,10 +6,11 @@ A block stands between a line ``<!-- made: NAME -->`` and the next ``<!-- end --
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from tabulate import tabulate
 
-from sa_ah_lib.analysis import answer, board, distance, loading, own_setting, preregistered
+from sa_ah_lib.analysis import answer, board, distance, kinds, loading, own_setting, preregistered
 from sa_ah_lib.analysis.compared import Compared, evidence
 from sa_ah_lib.analysis.comparison import by_family, caption
 from sa_ah_lib.analysis.extraction import extraction
@@ -70,7 +71,7 @@ def preregistered_results(found: loading.Found) -> str:
 def settled(found: loading.Found) -> str:
     """Final Pass@1 of the preregistered comparisons of ``SETTLED`` whose runs are all there.
 
-    One row per comparison, one column per scale. A cell: gain in points, 95 % interval, Holm's p, verdict.
+    One row per comparison, one column per task. A cell: gain in points, 95 % interval, Holm's p, verdict.
     """
     cells: dict[str, dict[str, str]] = {}
     for name in SETTLED:
@@ -78,33 +79,43 @@ def settled(found: loading.Found) -> str:
         for one in compared["pass_at_1"] if compared else []:
             told, _, adjusted, verdict = evidence(one)
             row = cells.setdefault(f"{one.first} against {one.second}", {})
-            row[preregistered.DESIGNS[name].scale] = f"{told.replace(' points', '')}<br>p {adjusted}, {verdict}"
-    columns = [scale for scale in preregistered.SCALES if any(scale in row for row in cells.values())]
+            row[preregistered.DESIGNS[name].task] = f"{told.replace(' points', '')}<br>p {adjusted}, {verdict}"
+    columns = [task for task in preregistered.TASKS if any(task in row for row in cells.values())]
     rows = [[pair, *(row.get(column, DASH) for column in columns)] for pair, row in cells.items()]
     return _markdown(["points of Pass@1 [95 %], Holm's p", *columns], rows)
 
 
 def learnt(found: loading.Found) -> str:
     """What each preregistered run of the pre-trained model began and ended with: answers, and how long they are."""
-    designs = [name for name, design in preregistered.DESIGNS.items() if design.scale == "smollm2"]
-    whole = [name for name in designs if not preregistered.missing(found.results, name)]
-    # By configuration: two designs may ask for one run.
-    labels = {
-        config: preregistered.ARMS[arm].label
-        for name in whole
-        for arm in preregistered.DESIGNS[name].arms
-        for config in preregistered.DESIGNS[name].of(arm)
-    }
-    runs, rows = {run.config: run for run in found.results}, []
-    for config, label in labels.items():
-        run = runs[config]
+    rows = []
+    for run, label in _pre_trained(found):
         ends = [[row for row in run.eval if row["step"] == step] for step in (0, run.last)]
         means = [[_mean(end, key) for end in ends] for key in ("correct", "truncated", "tokens")]
         right, cut, long = (f"{before:.3g} to {after:.3g}" for before, after in means)
-        rows.append([label, config.seed, right, cut, long])
+        rows.append([run.config.dataset, label, run.config.seed, right, cut, long])
     if not rows:
         return "The runs are not finished."
-    return _markdown(["arm", "seed", "Pass@1", "share cut at the limit", "mean tokens"], rows)
+    return _markdown(["problems", "arm", "seed", "Pass@1", "share cut at the limit", "mean tokens"], rows)
+
+
+def by_kind(found: loading.Found) -> str:
+    """Pass@1 of the preregistered runs of the pre-trained model by kind of question, before and after."""
+    arms: dict[str, list[Any]] = {}
+    for run, label in _pre_trained(found):
+        arms.setdefault(label, []).append(run)
+    return _markdown(kinds.HEADER, kinds.rows(arms)) if arms else "The runs are not finished."
+
+
+def _pre_trained(found):
+    """(run, label of its arm) of every design on the pre-trained model whose runs are all there."""
+    designs = [name for name, design in preregistered.DESIGNS.items() if design.scale == "smollm2"]
+    whole = [preregistered.DESIGNS[name] for name in designs if not preregistered.missing(found.results, name)]
+    # By configuration: two designs may ask for one run.
+    labels = {
+        config: preregistered.ARMS[arm].label for design in whole for arm in design.arms for config in design.of(arm)
+    }
+    runs = {run.config: run for run in found.results}
+    return [(runs[config], label) for config, label in labels.items()]
 
 
 def distances(found: loading.Found) -> str:
@@ -125,8 +136,8 @@ def _mean(rows, key):
 
 BLOCKS: dict[str, Callable[[loading.Found], str]] = {
     "metrics": metrics, "summary": summary, "comparisons": comparisons, "extraction": extracted,
-    "preregistered": preregistered_results, "settled": settled, "learnt": learnt, "distance": distances,
-    "own-setting": own_settings,
+    "preregistered": preregistered_results, "settled": settled, "learnt": learnt, "kinds": by_kind,
+    "distance": distances, "own-setting": own_settings,
 }  # fmt: skip
 """{name: what makes the block from the logs}."""
 

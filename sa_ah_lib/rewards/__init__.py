@@ -14,6 +14,7 @@ from sa_ah_lib.rewards.answers import (
     answers_match,
     extract_answer,
     gold_answer,
+    said,
 )
 from sa_ah_lib.rewards.parts import (
     MAX_REWARD,
@@ -29,5 +30,5 @@ from sa_ah_lib.rewards.parts import (
 __all__ = [
     "MAX_REWARD", "REASONING_END", "REASONING_START", "REWARD_FUNCS", "SOLUTION_END", "SOLUTION_START", "TAGS",
     "answers_match", "correctness_reward", "extract_answer", "format_reward", "gold_answer", "presence_reward",
-    "reward_parts", "steps_reward", "total_reward",
+    "reward_parts", "said", "steps_reward", "total_reward",
 ]  # fmt: skip

@@ -37,6 +37,14 @@ def _numerals(text):
     return _NUMBER.finditer(_EXPONENT.sub("^", _THOUSANDS.sub(",", text)))
 
 
+def said(text: str) -> str:
+    """What a completion says beside its hidden thought: all behind ``</think>``, nothing of a thought left open.
+
+    A thought repeats the tags that it is told to use. Of several the last one counts.
+    """
+    return text.rpartition("</think>")[2].partition("<think>")[0]
+
+
 def between(text: str, start: str, end: str) -> tuple[str, bool] | None:
     """What follows the first ``start``, and whether ``end`` closes it; None without ``start``."""
     _, opened, rest = text.partition(start)
@@ -47,8 +55,8 @@ def between(text: str, start: str, end: str) -> tuple[str, bool] | None:
 def extract_answer(text: str) -> float | None:
     """The number a completion answers with: any finite float, or None (Sec. 3.4).
 
-    Read from the first ``<SOLUTION>`` block, or from all that follows an opening tag that is
-    never closed; without an opening tag, from the whole text. The last number there decides:
+    A hidden thought is passed over (``said``). Read from the first ``<SOLUTION>`` block, or from all
+    that follows an opening tag that is never closed; else from the whole text. The last number there decides:
     "5 + 3 = 8" is 8. A block without a number gives None, whatever stands elsewhere, and so does
     a last number without a finite value ("3/0", 400 digits). Never raises for a string.
 
@@ -59,6 +67,7 @@ def extract_answer(text: str) -> float | None:
     "cm^{2}"; "10^3" is read as 10) and are no number; nor are thousands parted by plain blanks,
     non-ASCII digits, mixed numbers ("1 1/2" ends in 0.5) or LaTeX fractions.
     """
+    text = said(text)
     block = between(text, SOLUTION_START, SOLUTION_END)
     last = deque(_numerals(text if block is None else block[0]), maxlen=1)
     return _value(last[0]) if last else None

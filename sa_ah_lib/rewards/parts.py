@@ -1,4 +1,4 @@
-"""The four reward functions of Sec. 3.4 and their sum, Eq. 10."""
+"""The four reward functions of Sec. 3.4 and their sum, Eq. 10; a hidden thought (``answers.said``) is no part of it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from sa_ah_lib.rewards.answers import (
     between,
     extract_answer,
     gold_answer,
+    said,
     shown,
 )
 
@@ -161,6 +162,10 @@ def _texts(completions: Sequence) -> list[str]:
 
 
 def _text(completion: str | Sequence[dict]) -> str:
+    return said(_whole(completion))
+
+
+def _whole(completion):
     if isinstance(completion, str):
         return completion
     if isinstance(completion, (list, tuple)) and all(isinstance(m, dict) for m in completion):

@@ -12,7 +12,7 @@ DENOMINATORS = ("group", "batch", "sequence", "tokens")
 """What a loss is divided by, see ``weighting.group_normalized``."""
 
 INPUTS = {
-    "entropy": "(B, T), normalised to [0, 1] or in nats. Exact: free, the loss computes it. Top-K: one more pass of "
+    "entropy": "(B, T), normalised to [0, 1] or in nats. Exact: the loss computes it. Top-K: one more pass of "
     "the LM head in chunks, without gradients",
     "mask": "(B, T), 1 on completion tokens. Free",
     "advantages": "(B,), normalised within groups, 0 in silenced ones. Free",

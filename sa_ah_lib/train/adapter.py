@@ -25,7 +25,7 @@ def on_base(adapter: str | Path, base: str) -> Generator[str]:
     if told[BASE] == base:
         yield str(adapter)
         return
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         copy = Path(shutil.copytree(adapter, Path(scratch) / "adapter"))
         (copy / CONFIG).write_text(json.dumps({**told, BASE: base}), encoding="utf-8")
         yield str(copy)

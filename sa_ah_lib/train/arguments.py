@@ -10,6 +10,7 @@ import torch
 
 from sa_ah_lib.config import RunConfig
 from sa_ah_lib.train import distributed
+from sa_ah_lib.train.prompts import TEMPLATE
 from sa_ah_lib.train.shipped import is_small
 from sa_ah_lib.upstream import decoding, vllm
 from sa_ah_lib.upstream.settings import known_by
@@ -35,6 +36,7 @@ def grpo_arguments(config: RunConfig, output_dir: str | Path, report_to: Any = N
         max_completion_length=config.max_completion_tokens,
         temperature=config.temperature,
         generation_kwargs={},
+        chat_template_kwargs=dict(TEMPLATE),
         beta=config.beta,
         epsilon=config.epsilon,
         max_steps=config.steps,

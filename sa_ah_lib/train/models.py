@@ -20,6 +20,9 @@ os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(smollm2.CACHE / "unsloth_c
 # The policy's pass cannot share prompts where it has entropies; a reference that does has other rounding.
 os.environ.setdefault("UNSLOTH_GRPO_PREFIX_GROUPER", "0")
 
+# Else vLLM samples from weights into which the adapter is folded, rounded to 16 bits: small adapters are lost there.
+os.environ.setdefault("UNSLOTH_VLLM_MERGED_ROLLOUT", "0")
+
 import unsloth  # before torch and transformers, which it patches
 import torch
 from transformers.utils import logging as transformers_logging
@@ -169,11 +172,24 @@ def load(config: RunConfig, adapter: str | Path | None = None) -> Loaded:
             random_state=config.seed,
             use_gradient_checkpointing="unsloth" if torch.cuda.is_available() and not is_small(config.model) else False,
         )
+        _check_targets(model)
     if config.fast_inference:
         vllm.restore_generation_config(model.get_base_model(), path)
     tokenizer.padding_side = "left"
     decoding.separate_padding(model, tokenizer)
+    decoding.keep_whole(tokenizer)
     return Loaded(model, tokenizer, device_name(), _source(model))
+
+
+def _check_targets(model):
+    """Raise ValueError where the adapter is not on every kind of projection of ``LORA_TARGETS``."""
+    adapted = {name.split(".lora_A")[0].rpartition(".")[2] for name, _ in model.named_parameters() if "lora_A" in name}
+    lacking = sorted(set(LORA_TARGETS) - adapted)
+    if lacking:
+        raise ValueError(
+            f"the model must have the seven projections that LoRA trains (Section 4.2). {type(model).__name__} has no "
+            f"{', '.join(lacking)} of its own; choose a model that does not fuse them."
+        )
 
 
 def save_adapter(loaded: Any, directory: str | Path) -> None:

@@ -119,7 +119,7 @@ def _write(directory, target):
         # One kind of log after another: what is alike lies together, and packs smaller.
         for path in sorted(directory.glob("*/*"), key=lambda path: (path.name, path.parent.name)):
             content = path.read_bytes()
-            entry = tarfile.TarInfo(str(path.relative_to(directory)))
+            entry = tarfile.TarInfo(path.relative_to(directory).as_posix())
             entry.size = len(content)
             file.addfile(entry, io.BytesIO(content))
     partial.replace(target)

@@ -6,6 +6,7 @@ configuration, what ``DECIDING`` names, every file of the checkpoint and every l
 
 import json
 import re
+import shutil
 import warnings
 import zipfile
 from collections import Counter
@@ -43,6 +44,10 @@ def prepare(
         print(f"unfinished, set aside as {runlog.set_aside(directory)}: {reason}")
         return None, environment
     step = step_of(checkpoint)
+    for newer in (directory / "checkpoints").glob("checkpoint-*"):
+        # Else one of them, half overwritten in a later session, may pass for whole.
+        if step_of(newer) > step:
+            shutil.rmtree(newer)
     moved = runlog.cut_back(directory, step)
     print(f"unfinished, goes on after step {step}: {directory}" + (f" (cut back: {moved})" if moved else ""))
     first = json.loads((directory / "environment.json").read_text(encoding="utf-8"))
@@ -64,7 +69,7 @@ def find(directory: str | Path, config: RunConfig, environment: dict[str, Any]) 
     reasons = []
     for checkpoint in sorted((directory / "checkpoints").glob("checkpoint-*"), key=step_of, reverse=True):
         step = step_of(checkpoint)
-        reason = _incomplete(checkpoint, step, environment.get("processes", 1)) or _gap(directory, config, step)
+        reason = _incomplete(checkpoint, step, environment) or _gap(directory, config, step)
         if not reason:
             return checkpoint, "; ".join(reasons)
         reasons.append(f"{checkpoint.name}: {reason}")
@@ -103,9 +108,11 @@ def _differences(name, before, now):
         yield f"{name} ({before}, now {now})"
 
 
-def _incomplete(checkpoint, step, processes):
+def _incomplete(checkpoint, step, environment):
+    processes = environment.get("processes", 1)
     random_states = ["rng_state.pth"] if processes == 1 else [f"rng_state_{i}.pth" for i in range(processes)]
-    for name in (*FILES, *random_states):
+    scaler = ["scaler.pt"] if environment.get("precision") == "float16" else []
+    for name in (*FILES, *random_states, *scaler):
         path = checkpoint / name
         if not path.is_file() or not path.stat().st_size:
             return f"{name} is missing, it was being written"

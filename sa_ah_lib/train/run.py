@@ -89,13 +89,19 @@ class Run:
         return self.pass_at_1[self.best]
 
     @property
+    def problems(self) -> str:
+        """Where its problems are from; of a mixture also its name, as two have one source."""
+        source = self.environment.get("data", {}).get("source", self.config.dataset)
+        return f"{source} ({self.config.dataset})" if source.endswith(" composite") else source
+
+    @property
     def origin(self) -> dict[str, Any]:
         """What a caption says beside the model: data and their hash, device, day of the start, parameters."""
         if not self.environment:
             return {}
         data, started = self.environment.get("data", {}), str(self.environment.get("started", "unknown date"))
         return {
-            "data": data.get("source", self.config.dataset),
+            "data": self.problems,
             "data_sha256": data.get("sha256"),
             "device": self.environment.get("device", "unknown device"),
             "date": started[:10] if started[10:11] == "T" else started,

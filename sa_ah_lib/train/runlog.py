@@ -174,8 +174,8 @@ def cut_back(directory: str | Path, step: int) -> dict[str, int]:
         cut = [line for line, cut in zip(lines, late, strict=True) if cut] + [line for line in torn if line]
         if cut:
             # In this order: killed in between, a line is there twice, not gone.
-            _replace(directory / f"{name}.discarded-{k}.jsonl", b"".join(line + b"\n" for line in cut))
-            _replace(path, b"".join(line + b"\n" for line in kept))
+            replace_file(directory / f"{name}.discarded-{k}.jsonl", b"".join(line + b"\n" for line in cut))
+            replace_file(path, b"".join(line + b"\n" for line in kept))
             moved[name] = len(cut)
     return moved
 
@@ -221,10 +221,10 @@ def _read_config(path):
 
 def write_json(path: str | Path, values: Any) -> None:
     """Write ``values`` as a JSON file, whole or not at all."""
-    _replace(Path(path), (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode())
+    replace_file(Path(path), (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode())
 
 
-def _replace(path, content):
+def replace_file(path: Path, content: bytes) -> None:
     """Write a whole file or none: a process killed on the way leaves the old one."""
     partial = path.with_name(path.name + ".partial")
     with open(partial, "wb") as file:

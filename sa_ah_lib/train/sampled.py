@@ -76,8 +76,7 @@ def _sample_missing(loaded, problems, config, samples, path, done, progress):
     prompts = encode_prompts(problems, loaded.tokenizer, config)
     batches = length_batches([len(tokens) for tokens in prompts], max(1, config.eval_batch_size // samples))
     # Written anew first: a torn last line would swallow the next one.
-    text = "".join(json.dumps(done[number]) + "\n" for number in sorted(done))
-    path.write_text(text, encoding="utf-8")
+    runlog.replace_file(path, "".join(json.dumps(done[number]) + "\n" for number in sorted(done)).encode())
     bar = tqdm(total=len(problems), initial=len(done), desc=f"sampling, {config.run_id}", disable=not progress)
     with generating(loaded.model), open(path, "a", encoding="utf-8") as file, bar:
         for number, batch in enumerate(batches):

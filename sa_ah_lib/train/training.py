@@ -107,10 +107,10 @@ def _run(config, directory, data_dir, progress, report_to):
         shown.close()
         if log:
             log.close()
-    # Else the next model is loaded beside this one.
-    models.release(loaded)
-    del loaded
-    models.free()
+        # Else the next model is loaded beside this one.
+        models.release(loaded)
+        del loaded
+        models.free()
     distributed.wait()
     return runlog.read_run(directory)
 

@@ -49,6 +49,16 @@ def own_rules_off(model: nn.Module) -> Generator[None]:
             part.generation_config = kept
 
 
+def keep_whole(tokenizer: Any) -> None:
+    """Let TRL reward the whole text of a completion, as an evaluation does.
+
+    Where a tokenizer brings a template of responses, TRL parses by it, and rewards see no thought and no call.
+    """
+    for name in ("response_template", "response_schema"):
+        if getattr(tokenizer, name, None) is not None:
+            setattr(tokenizer, name, None)
+
+
 def separate_padding(model: nn.Module, tokenizer: Any) -> None:
     """Give ``tokenizer`` a pad token that ends no completion, where its own does, as Qwen2.5's <|endoftext|>.
 

@@ -11,10 +11,7 @@ from typing import Any
 
 import torch
 
-from sa_ah_lib.upstream.entropy_tap import hidden_state_entropy, hidden_state_log_probs
-
-TRANSFORMS = {"final_logit_softcapping": None, "logit_scale": 1, "logits_scaling": 1, "lm_head_multiplier": 1}
-"""{setting of a model that changes its logits behind the LM head: the value at which it changes nothing}."""
+from sa_ah_lib.upstream.entropy_tap import check_plain_head, hidden_state_entropy, hidden_state_log_probs
 
 
 class OwnPass:
@@ -29,7 +26,7 @@ class OwnPass:
 
     @torch.no_grad()
     def __init__(self, model: Any, batch: Mapping[str, torch.Tensor], temperature: float):
-        _check_plain_head(model.config.get_text_config())
+        check_plain_head(model)
         self.mask = batch["completion_mask"].bool()  # (B, T)
         self._ids = batch["completion_ids"]
         self._head, self._temperature = model.get_output_embeddings(), temperature
@@ -56,16 +53,6 @@ class OwnPass:
         placed = torch.zeros(self.mask.shape, dtype=torch.float32, device=values.device)
         placed[self.mask] = values
         return placed
-
-
-def _check_plain_head(config):
-    changed = {name: getattr(config, name, None) for name in TRANSFORMS}
-    changed = {name: value for name, value in changed.items() if value not in (None, TRANSFORMS[name])}
-    if changed:
-        raise ValueError(
-            f"the entrance 'advantages' needs a model whose logits are its LM head's output. Got {config.model_type} "
-            f"with {changed}; use entrance='mask', with versions of TRL and Unsloth that notebook 00 reports as tested."
-        )
 
 
 def on_loss_columns(values: torch.Tensor, inputs: Mapping[str, torch.Tensor], unsloth: bool) -> torch.Tensor:

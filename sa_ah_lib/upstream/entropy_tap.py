@@ -9,6 +9,25 @@ import torch
 
 from sa_ah_lib.weighting import normalized_entropy
 
+TRANSFORMS = {
+    "final_logit_softcapping": None, "output_logit_soft_cap": None, "logits_soft_cap": None,
+    "logit_scale": 1, "logits_scaling": 1, "lm_head_multiplier": 1, "output_multiplier": 1,
+}  # fmt: skip
+"""{setting of a model that changes its logits behind the LM head: the value at which it changes nothing}."""
+
+
+def check_plain_head(model: Any) -> None:
+    """Raise ValueError where a model's logits are not its LM head's output, which is what is computed here."""
+    config = model.config.get_text_config()
+    changed = {name: getattr(config, name, None) for name in TRANSFORMS}
+    changed = {name: value for name, value in changed.items() if value not in (None, TRANSFORMS[name])}
+    if changed:
+        raise ValueError(
+            "top-K entropies, rules that read log-probabilities and the entrance 'advantages' need a model whose "
+            f"logits are its LM head's output. Got {config.model_type} with {changed}; use entropy_top_k=None, and "
+            "entrance='mask' with versions of TRL and Unsloth that notebook 00 reports as tested."
+        )
+
 
 @torch.no_grad()
 def hidden_state_entropy(
@@ -99,6 +118,12 @@ class EntropyTap:
     that it read them right, by recomputing the exact entropy at some tokens and comparing it with the trainer's own.
     ``difference`` is what it found then: mean absolute difference over mean entropy, or None before.
     """
+
+    @classmethod
+    def of(cls, model: Any, top_k: int | None, temperature: float) -> "EntropyTap":
+        """A tap on ``model``, whose logits must be its LM head's output; else ValueError."""
+        check_plain_head(model)
+        return cls(top_k, temperature)
 
     def __init__(self, top_k, temperature):
         self.top_k = top_k
@@ -207,7 +232,7 @@ class EntropyTap:
     def _complaint(self, seen):
         return (
             f"The top-K entropy needs the decoder's hidden states in the loss's own layout, but {seen}. "
-            "Use entropy_top_k=None (exact, and free), or an installed set that notebook 00 reports as tested."
+            "Use entropy_top_k=None (the exact one), or an installed set that notebook 00 reports as tested."
         )
 
 

@@ -101,11 +101,19 @@ def check_upstream(base: type, made: type) -> str:
 
 
 def check_instance(trainer: Any) -> None:
-    """Raise UpstreamChangedError where a trainer lacks an attribute that is read from it after ``__init__``."""
+    """Raise UpstreamChangedError where a trainer lacks an attribute that is read from it after ``__init__``.
+
+    Also ValueError where it adds a mixture of experts' own loss.
+    """
     names = ("accelerator", "args", "num_generations", "num_generations_eval", "processing_class", "reward_weights")
     missing = [name for name in names if not hasattr(trainer, name)]
     if missing:
         raise UpstreamChangedError(f"{type(trainer).__name__} has no {', '.join(missing)}. {remedy()}")
+    if getattr(trainer, "aux_loss_enabled", False):
+        raise ValueError(
+            "router_aux_loss_coef must be 0, as Eq. 2 has no loss of a router. Got the model's own, "
+            f"{trainer.router_aux_loss_coef}; pass router_aux_loss_coef=0.0 to GRPOConfig."
+        )
 
 
 def check_batch(inputs: Mapping[str, Any], own_keys: Iterable[str]) -> None:

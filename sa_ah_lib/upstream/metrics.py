@@ -38,7 +38,10 @@ METRICS = {
             "reward", "r̄", "points, -1 to 7.5", "Mean total reward of the step's rollouts.", ".3f",
             axis="mean reward",
         ),
-        Metric("reward_std", "± std", "points", "Standard deviation of the total reward over those rollouts.", ".3f"),
+        Metric(
+            "reward_std", "± std", "points",
+            "Standard deviation of the total reward over those rollouts; a mean over micro-batches.", ".3f",
+        ),
         Metric(
             "rewards/<part>/mean", "reward part", "points",
             "Mean of one reward: correctness, format, presence or steps (Section 3.4).",

@@ -25,6 +25,7 @@ SEAM_ARGUMENTS: dict[str, Any] = {
     "use_adaptive_entropy": False,
     "delta": None,
     "off_policy_mask_threshold": None,
+    "mask_truncated_completions": False,
 }
 """What ``GRPOConfig`` must be given for the paper's loss; ``check_arguments`` enforces it."""
 

@@ -1,7 +1,8 @@
 """vLLM rollouts: every option that decides the loss, and why. Needs no torch, and imports no vLLM.
 
-vLLM samples from its own copy of the policy, mu, whose probabilities differ from the trained model's, pi_old, in the
-last digits. TRL corrects a token's loss by rho = pi_old / mu. Under Eq. 6 and 9 three things had to be decided:
+vLLM samples from its own copy of the policy, mu, whose probabilities differ from the trained model's, pi_old, by
+rounding; ``train.models`` has it apply the adapter beside the weights, where Unsloth would fold it in. TRL corrects a
+token's loss by rho = pi_old / mu. Under Eq. 6 and 9 three things had to be decided:
 
 - The ratio multiplies the surrogate beside the weight, w rho l, and leaves both denominators alone: the paper's
   sum of w m is part of its objective, not of the expectation that rho corrects. TRL and Unsloth's trainer do just

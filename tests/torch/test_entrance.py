@@ -15,6 +15,7 @@ from sa_ah_lib.rulebook import DENOMINATORS, SCOPES
 from sa_ah_lib.trainer import sa_ah_trainer_class
 from sa_ah_lib.upstream import settings
 from sa_ah_lib.upstream.entrance import on_loss_columns
+from sa_ah_lib.upstream.entropy_tap import EntropyTap
 
 pytestmark = [
     pytest.mark.usefixtures("plain_head"),
@@ -71,8 +72,10 @@ def test_logits_that_are_not_the_head_s_are_refused(build, name):
     """Their entropies came out a third too low, in silence: Gemma 2's and Granite's logits are changed behind it."""
     made = build()
     setattr(made.model.config, name, 1.5)
-    with pytest.raises(ValueError, match=f"needs a model whose logits.*{name}"):
+    with pytest.raises(ValueError, match=f"need a model whose logits.*{name}"):
         tiny.loss_and_gradients(made, tiny.micro_batch())
+    with pytest.raises(ValueError, match=f"need a model whose logits.*{name}"):
+        EntropyTap.of(made.model, 500, 1.0)
 
 
 def test_a_signed_rule_is_the_same_on_policy(build):

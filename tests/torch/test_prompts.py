@@ -1,5 +1,7 @@
 """Prompts against max_prompt_tokens: refused in evaluation, left out in training, with the number that would do."""
 
+import copy
+
 import pytest
 
 pytest.importorskip("torch")
@@ -50,6 +52,14 @@ def test_an_evaluation_prompt_above_the_limit_is_refused(tokenizer):
     wanted = f"Got 1 of 2 that do not. Raise max_prompt_tokens .now {limited.max_prompt_tokens}. to at least"
     with pytest.raises(ValueError, match=wanted):
         prompts.fitting(splits([SHORT, SHORT], [SHORT, LONG]), tokenizer, limited)
+
+
+def test_a_prompt_that_holds_the_padding_token_is_refused(tokenizer):
+    """The loss drops it, and would score another sequence than the one that was sampled."""
+    padded = copy.deepcopy(tokenizer)
+    padded.pad_token_id = prompts.encode_prompts([SHORT], tokenizer, config(tokenizer))[0][-1]
+    with pytest.raises(ValueError, match="no prompt may hold the padding token.*give the tokenizer a pad_token"):
+        prompts.fitting(splits([SHORT]), padded, config(tokenizer))
 
 
 def test_too_few_training_prompts_for_a_step_are_refused(tokenizer):

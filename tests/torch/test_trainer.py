@@ -357,6 +357,10 @@ def test_reward_threshold_silences_exactly_the_groups_below_it(build):
     assert (advantages[:4] == 0).all() and (advantages[4:] != 0).all()
     made.reward_threshold = 0.0
     assert (made._generate_and_score_completions(examples())["advantages"] != 0).all()
+    # Rewards that are all equal carry none at any threshold; their advantages are rounding errors.
+    made.reward_funcs[0] = lambda completions, **kwargs: [2.4] * len(completions)
+    assert (made._generate_and_score_completions(examples())["advantages"] == 0).all()
+    made.reward_funcs[0] = by_position(0.05, 1.0)
     # "Below": a standard deviation equal to the threshold still carries a signal.
     made.reward_threshold = (torch.arange(4.0) * 0.05).std().item()
     assert (made._generate_and_score_completions(examples())["advantages"] != 0).all()

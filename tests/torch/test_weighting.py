@@ -19,6 +19,8 @@ from sa_ah_lib.weighting import (  # noqa: E402
     horizon_weights,
     normalized_entropy,
     rollout_weights,
+    silenced,
+    spread,
 )
 
 KNOWN = torch.tensor([0.5, 0.25, 0.125, 0.125]).log()  # 1.75 bits of 2
@@ -393,3 +395,9 @@ def test_every_scope_has_a_method_and_every_method_a_scope():
     from sa_ah_lib.config import METHODS
 
     assert {method["scope"] for method in METHODS.values()} == set(SCOPES)
+
+
+def test_a_group_of_equal_rewards_is_silenced_at_any_threshold():
+    """Float32 means are inexact: three equal rewards had advantages of 0.005, and rules that read signs read them."""
+    rewards = torch.tensor([[2.4] * 3, [0.7] * 3, [7.5, 7.5, 7.4]])
+    assert silenced(spread(rewards), 0.0).tolist() == [True, True, False]

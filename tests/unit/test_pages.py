@@ -78,6 +78,6 @@ def test_a_run_that_two_designs_ask_for_stands_once_among_what_was_learnt():
     rows = pages.learnt(found).strip().splitlines()[2:]
     cells = [tuple(cell.strip() for cell in row.strip("|").split("|")) for row in rows]
     assert len(cells) == len(set(cells)) == 24
-    assert {cell[0] for cell in cells} == {"GRPO", "AH-GRPO", "GRPO, 2 × step"} and cells[0][2] == "0.2 to 0.5"
+    assert {cell[1] for cell in cells} == {"GRPO", "AH-GRPO", "GRPO, 2 × step"} and cells[0][3] == "0.2 to 0.5"
     found = loading.Found([run for run in runs if run.config.method == "grpo"], [])
-    assert pages.learnt(found) == "The runs are not finished."
+    assert pages.learnt(found) == pages.by_kind(found) == "The runs are not finished."

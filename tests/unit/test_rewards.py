@@ -387,3 +387,13 @@ def test_official_gsm8k_workings_have_steps(gsm8k):
     # Measured: 98.5 %; the others put words between the numbers or do not calculate.
     stepped = sum(score > 0.1 for score in steps_reward(gsm8k))
     assert stepped / len(gsm8k) > 0.95
+
+
+@pytest.mark.parametrize("thought", ["between <SOLUTION> and </SOLUTION>: 7", "<think>so <SOLUTION>8</SOLUTION>", ""])
+def test_a_hidden_thought_is_no_part_of_an_answer(thought):
+    """A thought repeats the tags that it is told to use, and the perfect answer behind it had -0.5 twice."""
+    answer = "<start_working_out>3+4=7</start_working_out><SOLUTION>7</SOLUTION>"
+    whole = f"{thought}</think>\n{answer}"
+    assert rewards.reward_parts(whole, 7) == rewards.reward_parts(answer, 7)
+    assert rewards.extract_answer(whole) == 7 and rewards.extract_answer("<think>It may be 7") is None
+    assert rewards.total_reward("<think>It may be <SOLUTION>7</SOLUTION>", 7) == rewards.total_reward("", 7)

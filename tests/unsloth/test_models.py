@@ -17,7 +17,7 @@ pytest.importorskip("unsloth")
 
 import torch
 
-from sa_ah_lib.config import preset
+from sa_ah_lib.config import LORA_TARGETS, preset
 from sa_ah_lib.train import models, smollm2
 from sa_ah_lib.train.scales import resolve_scale
 from sa_ah_lib.upstream import machine, vllm
@@ -164,7 +164,7 @@ OFFLINE = f"""
 import json
 from sa_ah_lib.report import checks
 from sa_ah_lib.train import models
-from sa_ah_lib.config import preset
+from sa_ah_lib.config import LORA_TARGETS, preset
 config = preset("qwen2.5-1.5b", "grpo", model={NAME!r}, max_prompt_tokens=64, max_completion_tokens=64)
 found = [checks._attempt("model", lambda: checks._model(config), "")]
 try:
@@ -235,6 +235,37 @@ def test_qwens_padding_is_not_an_end_token_after_loading(tiny_model_dir, tmp_pat
     for part in (model, tokenizer):
         part.save_pretrained(tmp_path)
     assert models.load(preset("micro-s", "grpo", model=str(tmp_path))).tokenizer.pad_token == "<|vision_pad|>"
+
+
+def test_a_tokenizer_s_template_of_responses_is_not_used(tiny_model_dir, tmp_path):
+    """TRL parses by it, and training rewarded another text than the evaluation did."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model, tokenizer = (c.from_pretrained(tiny_model_dir) for c in (AutoModelForCausalLM, AutoTokenizer))
+    tokenizer.response_template = {"fields": {"content": {}}}
+    for part in (model, tokenizer):
+        part.save_pretrained(tmp_path)
+    assert AutoTokenizer.from_pretrained(tmp_path).response_template
+    assert models.load(preset("micro-s", "grpo", model=str(tmp_path))).tokenizer.response_template is None
+
+
+def test_a_model_that_fuses_its_projections_is_refused():
+    """LoRA was on two of seven matrices of Phi-3, in silence."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import Phi3Config, Phi3ForCausalLM
+
+    small = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = Phi3ForCausalLM(Phi3Config(vocab_size=16, num_key_value_heads=2, pad_token_id=0, **small))
+    adapted = get_peft_model(model, LoraConfig(target_modules=list(LORA_TARGETS)))
+    with pytest.raises(ValueError, match="has no gate_proj, k_proj, q_proj, up_proj, v_proj of its own"):
+        models._check_targets(adapted)
+
+
+def test_vllm_samples_with_the_adapter_beside_the_weights():
+    """Folded into 16-bit weights a small adapter is rounded away, and rollouts are of the base model."""
+    source = Path(models.unsloth.__file__).parents[1] / "unsloth_zoo" / "vllm_utils.py"
+    assert "UNSLOTH_VLLM_MERGED_ROLLOUT" in source.read_text(encoding="utf-8")
+    assert os.environ["UNSLOTH_VLLM_MERGED_ROLLOUT"] == "0"
 
 
 def test_the_seven_projections_are_trained_and_nothing_else(tiny_model_dir):

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -255,6 +256,24 @@ def test_a_checkpoint_without_one_of_its_files_is_passed_over(unfinished, name):
     assert usable(unfinished) == (2, f"checkpoint-4: {name} is missing, it was being written")
     (unfinished / "checkpoints" / "checkpoint-2" / name).unlink()
     assert usable(unfinished)[0] == 0
+
+
+def test_on_a_card_with_float16_the_loss_scale_belongs_to_a_checkpoint(unfinished):
+    """Without it the scale began anew, and steps were skipped; half of it could not be read at any later start."""
+    assert "checkpoint-4: scaler.pt is missing" in usable(unfinished, precision="float16")[1]
+    path = unfinished / "checkpoints" / "checkpoint-2" / "scaler.pt"
+    shutil.copy(path.with_name("rng_state.pth"), path)
+    assert usable(unfinished, precision="float16")[0] == 2
+    path.write_bytes(path.read_bytes()[:-1])
+    assert usable(unfinished, precision="float16")[0] == 0
+
+
+def test_a_newer_checkpoint_that_is_not_used_does_not_stay(unfinished):
+    """Half overwritten by a session that was killed there again, it had the new adapter and the old optimizer."""
+    (unfinished / "checkpoints" / "checkpoint-4" / "optimizer.pt").unlink()
+    checkpoint, _ = resume.prepare(unfinished, CONFIG, ENVIRONMENT)
+    assert checkpoint == unfinished / "checkpoints" / "checkpoint-2"
+    assert [path.name for path in (unfinished / "checkpoints").iterdir()] == ["checkpoint-2"]
 
 
 @pytest.mark.parametrize("log,step", [("train", 3), ("eval", 4), ("completions", 4), ("eval", 0)])

@@ -22,7 +22,7 @@ from generated import CASES, COMBINATIONS, LAYOUTS  # noqa: E402
 from rules_by_loops import LOOPS  # noqa: E402
 
 from sa_ah_lib.upstream import vllm
-from sa_ah_lib.upstream.hooks import PROBES, UpstreamChangedError  # noqa: E402
+from sa_ah_lib.upstream.hooks import PROBES, UpstreamChangedError, check_instance  # noqa: E402
 from sa_ah_lib.upstream.settings import SEAM_ARGUMENTS, UNSLOTH_SWITCHES, check_arguments  # noqa: E402
 from sa_ah_lib.upstream.versions import PINNED, installed, version_of  # noqa: E402
 
@@ -159,6 +159,7 @@ OTHERWISE = {
     "importance_sampling_level": "sequence", "scale_rewards": "none",
     "multi_objective_aggregation": "normalize_then_sum", "use_bias_correction_kl": True, "sync_ref_model": True,
     "entropy_coef": 0.01, "use_adaptive_entropy": True, "delta": 2.0, "off_policy_mask_threshold": 0.5,
+    "mask_truncated_completions": True,
 }  # fmt: skip
 
 
@@ -175,6 +176,15 @@ def test_every_seam_argument_is_checked(tmp_path, name):
     gone = SimpleNamespace(**{key: value for key, value in vars(good).items() if key != name})
     with pytest.raises(UpstreamChangedError, match=f"GRPOConfig has no {name}. Installed: "):
         check_arguments(gone, 4)
+
+
+def test_a_loss_of_a_router_is_refused():
+    """Stock TRL adds a mixture of experts' own loss where nothing is said, and it was trained beside Eq. 2's."""
+    names = ("accelerator", "args", "num_generations", "num_generations_eval", "processing_class", "reward_weights")
+    made = SimpleNamespace(**dict.fromkeys(names), aux_loss_enabled=True, router_aux_loss_coef=0.001)
+    with pytest.raises(ValueError, match="router_aux_loss_coef must be 0.*Got the model's own, 0.001"):
+        check_instance(made)
+    check_instance(SimpleNamespace(**{**vars(made), "aux_loss_enabled": False}))
 
 
 def test_a_vllm_correction_is_of_each_token(tmp_path):
