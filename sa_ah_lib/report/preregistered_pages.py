@@ -51,7 +51,7 @@ def picture(runs: Sequence[Any], name: str, width: str = "single") -> Figure | N
 
 def _drawn(compared, runs, name, width):
     with styled():
-        height = round(1 + 0.4 * len(compared["auc"]), 1)
+        height = max(2.1, round(1 + 0.4 * len(compared["auc"]), 1))  # caption and key alone take 1.2 inches
         figure, ax = plt.subplots(figsize=(WIDTHS[width], height), layout="constrained")
         plot(compared, ax)
         bars = f"bars: 95% intervals over {preregistered.DESIGNS[name].over}"
