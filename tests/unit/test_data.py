@@ -271,7 +271,8 @@ def test_each_warm_start_has_problems_of_its_own():
 def test_an_unknown_task_is_named_with_the_choices():
     """A misspelt dataset must not end in reasoning-gym's own traceback."""
     with pytest.raises(
-        ValueError, match="dataset must be openai/gsm8k, micro, micro-sum, micro-legs, simple or a .* Got 'sums'"
+        ValueError,
+        match="dataset must be openai/gsm8k, micro, micro-sum, micro-legs, simple, arithmetic or a .* Got 'sums'",
     ):
         data.load(small(dataset="sums"))
 

@@ -60,10 +60,11 @@ def test_the_published_comparison_of_a_scale_is_found_by_its_name_alone():
     for scale, design in designs.PUBLISHED.items():
         assert designs.design(scale, 5) == design
         base = preset(scale, "grpo", steps=design.steps)
-        methods = ["grpo", "ah-grpo", "sa-ah-grpo"]
+        # On SmolLM2's own questions GRPO alone was run.
+        methods = ["grpo"] if scale == "smollm2" else ["grpo", "ah-grpo", "sa-ah-grpo"]
         configs = design.expand(base, methods)
         assert {config.run_id for config in configs} <= there, scale
-        assert len(configs) == len(set(configs)) >= 12
+        assert len(configs) == len(set(configs)) >= 8
     assert designs.design("qwen2.5-3b", 5) == designs.Design(seeds=(5, 1, 2, 3, 4, 6, 7))
     given = designs.design("micro-legs", 5, steps=9, alpha=0.0, more_seeds=[5, 6], warm_starts=[3])
     assert given == designs.Design(9, 0.0, (5, 6), (3,))
