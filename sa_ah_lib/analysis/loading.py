@@ -70,19 +70,20 @@ def load(*directories: str | Path, foreign: Iterable[Mapping[str, Any]] = ()) ->
     Returns:
         ``Found``; an unreadable run is left out with a message that names the file and line.
     """
-    results, messages, own = [], [], []
+    results, messages, own = [], [], 0
     for directory in map(Path, directories):
         runs = _run_directories(directory, messages)
         if not runs:
             messages.append(f"{directory}: expected run directories. Found none; run a notebook first, or set RUNS.")
-        own += [one for one in runs if _is_of_own_rule(one)]
-        for run_directory in (one for one in runs if one not in own):
+        for run_directory in runs:
+            if _is_of_own_rule(run_directory):
+                own += 1
+                continue
             results += _guarded(lambda d: _from_run_directory(d, messages), run_directory, messages)
     for entry in foreign:
         results += _guarded(lambda e: [_from_foreign(dict(e), messages)], entry, messages)
     if own:
-        runs = "run" if len(own) == 1 else "runs"
-        messages.append(f"{len(own)} {runs} below {ENTERED}/ of rule files of your own: not shown here")
+        messages.append(f"{own} run{'s' if own > 1 else ''} below {ENTERED}/ of rule files of your own: not shown here")
     return Found(_each_once(results, messages), messages)
 
 

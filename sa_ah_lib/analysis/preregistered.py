@@ -30,6 +30,7 @@ ARMS = {
 """{name on the page: its row of the board}."""
 BEFORE = "before training"
 """No arm of its own: GRPO's runs with the answers of step 0 at every step."""
+GRPO_BEFORE = ("GRPO", BEFORE, "what training adds")
 SA_GRPO = ("SA", "GRPO", "the paper's claim")
 AH_GRPO = ("AH", "GRPO", "the paper's other method")
 SA_POSITION = ("SA", "SA, position", "what entropy adds to discounting later tokens of failures")
@@ -43,7 +44,7 @@ COMPARISONS = (
 )
 """(first, second, what it asks) on the micro tasks."""
 TAUGHT = (
-    ("GRPO", BEFORE, "what training adds"),
+    GRPO_BEFORE,
     ("AH", BEFORE, "what training by the paper's other method adds"),
     AH_GRPO,
 )
@@ -54,7 +55,7 @@ TAUGHT_FASTER = (
     COMPARISONS[-1],
 )
 """On the pre-trained model, over the seeds of ``TAUGHT``."""
-DECIDED_ANEW = (("GRPO", BEFORE, "what training adds"),)
+DECIDED_ANEW = (GRPO_BEFORE,)
 """On the pre-trained model and ``arithmetic``, whose answers are not mostly one number."""
 SELECTED = (SA_GRPO, ("SA", BEFORE, "what training by the paper's method adds"))
 """The same for the paper's method, over the same seeds."""
@@ -119,7 +120,7 @@ PRE_TRAINED = Design(
     ("GRPO", "AH", "SA", "SA, position"),
     (0,),
     (1, 2, 3, 4),
-    (("GRPO", BEFORE, "what training adds"), SA_GRPO, AH_GRPO, SA_POSITION),
+    (GRPO_BEFORE, SA_GRPO, AH_GRPO, SA_POSITION),
     _SIMPLE,
 )
 DESIGNS = {

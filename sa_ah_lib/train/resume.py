@@ -44,7 +44,7 @@ def prepare(
         print(f"unfinished, set aside as {runlog.set_aside(directory)}: {reason}")
         return None, environment
     step = step_of(checkpoint)
-    for newer in (directory / "checkpoints").glob("checkpoint-*"):
+    for newer in _checkpoints(directory):
         # Else one of them, half overwritten in a later session, may pass for whole.
         if step_of(newer) > step:
             shutil.rmtree(newer)
@@ -67,13 +67,18 @@ def find(directory: str | Path, config: RunConfig, environment: dict[str, Any]) 
     if changed:
         return None, changed
     reasons = []
-    for checkpoint in sorted((directory / "checkpoints").glob("checkpoint-*"), key=step_of, reverse=True):
+    for checkpoint in _checkpoints(directory):
         step = step_of(checkpoint)
         reason = _incomplete(checkpoint, step, environment) or _gap(directory, config, step)
         if not reason:
             return checkpoint, "; ".join(reasons)
         reasons.append(f"{checkpoint.name}: {reason}")
     return None, "; ".join(reasons) or f"no checkpoint yet, one is written every {config.save_every} steps"
+
+
+def _checkpoints(directory):
+    """The checkpoints of a run, newest first."""
+    return sorted((directory / "checkpoints").glob("checkpoint-*"), key=step_of, reverse=True)
 
 
 def step_of(checkpoint: str | Path | None) -> int:
